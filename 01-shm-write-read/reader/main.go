@@ -1,0 +1,76 @@
+//go:build linux
+
+// Reader attaches the shared memory segment of the writer next door and
+// prints every block that appears in it, until the writer says that it has
+// completed.
+//
+//	terminal 1$ go run ./01-shm-write-read/writer
+//	terminal 2$ go run ./01-shm-write-read/reader
+//
+// It may start first, or late, or several times. See shmget(2), shmop(2).
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/01-shm-write-read/segment"
+)
+
+var (
+	key     = segment.DefaultKey
+	timeout = flag.Duration("timeout", 0,
+		"longest `time` to wait for a writer; 0 is no limit")
+)
+
+func main() {
+	flag.Var(&key, "key", "`key` of the segment")
+	segment.Main(run)
+}
+
+func run(ctx context.Context, stdout io.Writer) error {
+	// Find the segment of the writer (shmget) and attach it (shmat). The
+	// writer creates it; a reader that did so would leave one behind.
+	writer, err := segment.Open(ctx, key, *timeout)
+	if err != nil {
+		return err
+	}
+	shared := segment.View(writer.Mem)
+
+	// Transfer blocks of data from shared memory to standard output. Looking
+	// at complete before the block makes sure that the last one is seen.
+	last := ""
+	for done := false; !done; {
+		gone := writer.Tick(ctx)
+		done = shared.Complete.Load() == 1
+		block, err := shared.Block()
+		if err != nil {
+			return err
+		}
+		if block != "" && block != last {
+			if n := segment.Missed(last, block); n > 0 {
+				segment.Note("missed %d blocks before this one", n)
+			}
+			fmt.Fprintf(stdout, "segment contains : \n\"%s\"\n", block)
+			fmt.Fprintf(stdout, "Reading Process: Shared Memory: "+
+				"Read %d bytes\n", len(block))
+			last = block
+			writer.News()
+		} else if gone != nil && !done {
+			return gone
+		}
+	}
+	fmt.Fprintln(stdout, "Reading Process: Reading Done, "+
+		"Detaching Shared Memory")
+
+	// Detach the segment (shmdt). It lives on until everybody has.
+	if err := unix.SysvShmDetach(writer.Mem); err != nil {
+		return fmt.Errorf("shmdt segment %d: %w", writer.Shmid, err)
+	}
+	fmt.Fprintln(stdout, "Reading Process: Complete")
+	return nil
+}

@@ -1,0 +1,72 @@
+//go:build linux
+
+package segment
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Create makes the segment of key, size bytes with permissions mode, and
+// attaches it. A segment that a crash left it replaces; one that must stay
+// is an error that says why. See shmget(2), shmat(2).
+func Create(ctx context.Context, key Key, size int, mode Mode) (
+	shmid int, mem []byte, err error) {
+	flags := unix.IPC_CREAT | unix.IPC_EXCL | int(mode)
+	for start := time.Now(); err == nil; err = Pause(ctx, tick) {
+		shmid, err = unix.SysvShmGet(int(key), size, flags)
+		if err == unix.EEXIST {
+			if err = makeRoom(key, size, time.Since(start)); err != nil {
+				break
+			}
+			continue
+		} else if err == unix.ENOSPC {
+			return 0, nil, fmt.Errorf("shmget key %v: %w\nipcs -lm shows "+
+				"the limits: ipcrm what nobody needs", key, err)
+		} else if err != nil {
+			return 0, nil, fmt.Errorf("shmget key %v: %w", key, err)
+		}
+		mem, err = unix.SysvShmAttach(shmid, 0, 0)
+		if err == nil {
+			if _, err = Stat(shmid); err == nil {
+				return shmid, mem, nil
+			}
+			unix.SysvShmDetach(mem)
+		}
+		Remove(shmid)
+		if !gone(err) {
+			return 0, nil, fmt.Errorf("shmat segment %d: %w", shmid, err)
+		}
+		err = nil // So slow that it was taken for a leftover: once more.
+	}
+	return 0, nil, err
+}
+
+// makeRoom removes the segment of key if a crash left it. It returns nil to
+// try again, and for a segment that must stay the reason. It knows only what
+// the kernel does, because a peer in C leaves no other trace.
+func makeRoom(key Key, size int, waited time.Duration) error {
+	const patience = 3 * time.Second
+	shmid, old, err := Lookup(key, size)
+	if err == unix.ENOENT {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	age := time.Since(time.Unix(old.Ctime, 0)) // up to 1 s too much
+	switch {
+	case old.Nattch > 0 && Exited(old.Cpid) && waited < patience:
+		return nil // its last readers are on their way out
+	case old.Nattch > 0:
+		return fmt.Errorf("shmget key %v: %w: in use, pid %d made it, %d "+
+			"attached\nwait until it ends, or choose another key with -key",
+			key, unix.EEXIST, old.Cpid, old.Nattch)
+	case old.Atime == 0 && age < patience && waited < patience:
+		return nil // being created: not yet attached
+	}
+	Note("removing segment %d of key %v: a crash left it", shmid, key)
+	return Remove(shmid)
+}

@@ -1,0 +1,69 @@
+//go:build linux
+
+package segment
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Lookup finds the segment of key and what the kernel knows of it; ENOENT if
+// there is none. Another user's, and one that has not size bytes, is an
+// error with a cure. See shmget(2).
+func Lookup(key Key, size int) (int, unix.SysvShmDesc, error) {
+	shmid, err := unix.SysvShmGet(int(key), 0, 0)
+	if err != nil {
+		return 0, unix.SysvShmDesc{}, err
+	}
+	ds, err := Stat(shmid)
+	if uid := os.Geteuid(); err != nil {
+		err = unix.ENOENT
+	} else if int(ds.Perm.Uid) != uid {
+		err = fmt.Errorf("shmget key %v: %w: it belongs to uid %d\ngive both "+
+			"programs a key of your own: -key %#x",
+			key, unix.EEXIST, ds.Perm.Uid, ownKeys+uid&0xffffff)
+	} else if ds.Segsz != uint64(size) {
+		err = fmt.Errorf("shmget key %v: %w: %d bytes, %d wanted\nanother "+
+			"lesson uses this key: choose one with -key, or remove it with "+
+			"ipcrm -M %#x", key, unix.EEXIST, ds.Segsz, size, uint32(key))
+	}
+	return shmid, ds, err
+}
+
+// Stat returns what the kernel knows of a segment, EIDRM if it has been
+// removed. SHM_STAT_ANY is IPC_STAT that asks for no permission; it takes an
+// index, for which the id will do, and returns an id. See shmctl(2).
+func Stat(shmid int) (ds unix.SysvShmDesc, err error) {
+	const shmStatAny, shmDest = 15, 0o1000
+	found, err := unix.SysvShmCtl(shmid, shmStatAny, &ds)
+	if err != nil || found != shmid || ds.Perm.Mode&shmDest != 0 {
+		err = unix.EIDRM
+	}
+	return ds, err
+}
+
+// Remove removes a segment; the kernel frees it after the last detach. That
+// it has been removed before is no error. See IPC_RMID in shmctl(2).
+func Remove(shmid int) error {
+	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if err != nil && !gone(err) {
+		return fmt.Errorf("shmctl segment %d: %w", shmid, err)
+	}
+	return nil
+}
+
+func gone(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
+
+// Exited tells whether process pid has ended; false if that cannot be told.
+// Unlike kill(2) it is not misled by a zombie. See pidfd_open(2).
+func Exited(pid int32) bool {
+	fd, err := unix.PidfdOpen(int(pid), 0)
+	if err != nil {
+		return err == unix.ESRCH
+	}
+	defer unix.Close(fd)
+	n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	return n > 0
+}
