@@ -1,0 +1,466 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestREADMEs runs every console block of every README as it is written and
+// compares what the README says is printed. The root README's section on
+// writing READMEs explains the notation.
+func TestREADMEs(t *testing.T) {
+	t.Parallel()
+	files, _ := filepath.Glob("*/README.md")
+	for _, file := range append(files, "README.md") {
+		t.Run(file, func(t *testing.T) {
+			tree := copyTree(t)
+			j := job{README: file, Tree: tree, Room: privateRoom(), Contract: true}
+			if j.Room == shared {
+				lockDefaultKeys(t)
+			} else {
+				t.Parallel()
+			}
+			j.test(t)
+		})
+	}
+}
+
+// copyTree is a fresh copy of the sources, in which a README may build.
+func copyTree(t *testing.T) string {
+	dir := t.TempDir()
+	for _, file := range sources(t) {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, file), text, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// sources lists the files of the repository, apart from what is built.
+func sources(t *testing.T) (files []string) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (path == ".git" || path == "bin") {
+			return filepath.SkipDir
+		}
+		if d.Type().IsRegular() {
+			files = append(files, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// doREADME runs the blocks of a README, one after the other.
+func (j job) doREADME() int {
+	text, err := os.ReadFile(j.README)
+	if err == nil && j.Tree != "" {
+		err = os.Chdir(j.Tree)
+	}
+	if err != nil {
+		fmt.Println(err)
+		return failed
+	}
+	blocks, err := parseREADME(string(text))
+	if err != nil {
+		fmt.Printf("%s:%v\n", j.README, err)
+		return failed
+	}
+	for _, b := range blocks {
+		if need := b.missing(); need != "" {
+			fmt.Printf("%s:%d: not run: there is no %s here\n", j.README, b.line, need)
+			continue
+		}
+		if err := b.run(); err != nil {
+			fmt.Printf("%s:%v\n", j.README, err)
+			return failed
+		}
+	}
+	return passed
+}
+
+// A block is a console block: what is typed at one or more terminals, and
+// what appears there.
+type block struct {
+	line      int // of the README
+	unordered bool
+	needs     []string // programs without which it is not run
+	steps     []*step
+}
+
+// A step is a prompt line and what follows it.
+type step struct {
+	line     int
+	terminal int
+	input    string // a command; ^C, ^D or ↵; or nothing, to look once more
+	output   []string
+}
+
+var (
+	fence  = regexp.MustCompile("^```(\\w*) ?(.*)$")
+	prompt = regexp.MustCompile(`^([1-9]?)\$(?: (.*))?$`)
+)
+
+func parseREADME(text string) (blocks []*block, err error) {
+	var in *block
+	other := false // in a fence that is none of ours
+	for i, line := range strings.Split(text, "\n") {
+		m := fence.FindStringSubmatch(line)
+		switch {
+		case m != nil && (in != nil || other):
+			in, other = nil, false
+		case m != nil && m[1] == "console":
+			in = &block{line: i + 1}
+			blocks = append(blocks, in)
+			for _, word := range strings.Fields(m[2]) {
+				if need, ok := strings.CutPrefix(word, "needs="); ok {
+					in.needs = append(in.needs, need)
+				} else if word == "unordered" {
+					in.unordered = true
+				} else {
+					return nil, fmt.Errorf("%d: console %s?", i+1, word)
+				}
+			}
+		case m != nil:
+			other = true
+		case in == nil:
+		case prompt.MatchString(line):
+			p := prompt.FindStringSubmatch(line)
+			n, _ := strconv.Atoi(p[1])
+			in.steps = append(in.steps, &step{line: i + 1, terminal: n, input: p[2]})
+		case len(in.steps) == 0:
+			return nil, fmt.Errorf("%d: a console block begins with a prompt", i+1)
+		default:
+			last := in.steps[len(in.steps)-1]
+			if s, ok := strings.CutSuffix(last.input, "\\"); ok {
+				last.input = s + strings.TrimSpace(line)
+			} else {
+				last.output = append(last.output, line)
+			}
+		}
+	}
+	if in != nil || other {
+		err = errors.New("the last fence is not closed")
+	}
+	return blocks, err
+}
+
+// missing names a program that the block needs and that is not installed.
+func (b *block) missing() string {
+	for _, program := range b.needs {
+		if _, err := exec.LookPath(program); err != nil {
+			return program
+		}
+	}
+	return ""
+}
+
+func (b *block) run() error {
+	terminals := map[int]*terminal{}
+	defer func() {
+		for _, t := range terminals {
+			t.close()
+		}
+	}()
+	known := map[string]string{} // what <pid> and the like stood for
+	for i, s := range b.steps {
+		t := terminals[s.terminal]
+		if t == nil {
+			var err error
+			if t, err = openTerminal(); err != nil {
+				return err
+			}
+			terminals[s.terminal] = t
+		}
+		if err := t.enter(s.input); err != nil {
+			return fmt.Errorf("%d: %s: %w", s.line, s.input, err)
+		}
+		// The command is over if the next thing typed there is a command,
+		// or nothing is.
+		over := true
+		for _, next := range b.steps[i+1:] {
+			if next.terminal == s.terminal {
+				over = !slices.Contains([]string{"", "^C", "^D", "↵"}, next.input)
+				break
+			}
+		}
+		got, err := t.expect(pattern(s.output, known, b.unordered), over)
+		if err == nil {
+			err = learn(s.output, got, known, b.unordered)
+		}
+		if err != nil {
+			return fmt.Errorf("%d: $ %s\n%w\n--- the README says:\n%s\n--- it printed:\n%s",
+				s.line, s.input, err, strings.Join(s.output, "\n"), elide(got))
+		}
+	}
+	return nil
+}
+
+var varying = regexp.MustCompile(`<[a-z]+>|…`)
+
+// linePattern is the regular expression for one line of a README. Spaces at
+// its end do not count: nobody sees them.
+func linePattern(line string, known map[string]string) string {
+	re := ""
+	line = strings.TrimRight(line, " ")
+	for {
+		at := varying.FindStringIndex(line)
+		if at == nil {
+			return re + regexp.QuoteMeta(line) + " *"
+		}
+		word := line[at[0]:at[1]]
+		re += regexp.QuoteMeta(line[:at[0]])
+		line = line[at[1]:]
+		if value, ok := known[word]; ok {
+			re += regexp.QuoteMeta(value)
+		} else if word == "…" {
+			re += `.*?`
+		} else {
+			re += `([^\s,:()]+)`
+		}
+	}
+}
+
+// A matcher says how much of the output is what the README shows: its length
+// in bytes, or -1. Whole means that nothing may follow.
+type matcher func(output string, whole bool) int
+
+func pattern(lines []string, known map[string]string, unordered bool) matcher {
+	if unordered {
+		return func(output string, whole bool) int {
+			if !whole || !sameLines(lines, strings.Split(output, "\n"), known) {
+				return -1
+			}
+			return len(output)
+		}
+	}
+	re := `\A`
+	for _, line := range lines {
+		if line == "…" {
+			re += `(?:.*\n)*?`
+		} else {
+			re += linePattern(line, known) + `\n`
+		}
+	}
+	open := regexp.MustCompile(re)
+	closed := regexp.MustCompile(re + `\z`)
+	return func(output string, whole bool) int {
+		at := open.FindStringIndex(output)
+		if whole {
+			at = closed.FindStringIndex(output)
+		}
+		if at == nil {
+			return -1
+		}
+		return at[1]
+	}
+}
+
+// sameLines tells whether each line of output is one of want, in any order;
+// a line … stands for all the others.
+func sameLines(want, output []string, known map[string]string) bool {
+	output = output[:len(output)-1] // after the last newline
+	rest := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return w == "…" })
+	others := len(rest) < len(want)
+	for _, line := range output {
+		i := slices.IndexFunc(rest, func(w string) bool {
+			return regexp.MustCompile(`\A` + linePattern(w, known) + `\z`).MatchString(line)
+		})
+		if i < 0 && !others {
+			return false
+		} else if i < 0 {
+			continue
+		}
+		rest = slices.Delete(rest, i, i+1)
+	}
+	return len(rest) == 0
+}
+
+// learn notes what <pid> and the like stand for, so that they stand for the
+// same from here to the end of the block.
+func learn(lines []string, output string, known map[string]string, unordered bool) error {
+	if unordered {
+		return nil
+	}
+	for _, line := range lines {
+		words := slices.DeleteFunc(varying.FindAllString(line, -1), func(word string) bool {
+			return word == "…" || known[word] != ""
+		})
+		if len(words) == 0 {
+			continue
+		}
+		m := regexp.MustCompile(`(?m)^` + linePattern(line, known) + `$`).FindStringSubmatch(output)
+		for i, word := range words {
+			if value := known[word]; value != "" && value != m[i+1] {
+				return fmt.Errorf("%s is both %s and %s", word, value, m[i+1])
+			}
+			known[word] = m[i+1]
+		}
+	}
+	return nil
+}
+
+// A terminal is a shell and what it and its programs have printed, on both
+// outputs.
+type terminal struct {
+	cmd      *exec.Cmd
+	commands io.WriteCloser
+	keyboard io.WriteCloser
+
+	mu      sync.Mutex
+	output  string // not yet looked at
+	running bool
+}
+
+// The shell reads commands from descriptor 3, so that what is typed while
+// one runs goes to that one, and prints a mark after each. Ctrl-C ends the
+// command and not the shell.
+const (
+	mark  = "\036"
+	shell = `trap : INT
+while read -r line <&3; do
+	eval "$line" 3<&-
+	printf '\036'
+done`
+)
+
+func openTerminal() (*terminal, error) {
+	t := &terminal{cmd: exec.Command("sh", "-c", shell)}
+	commandsOut, commands, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	output, outputIn, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	t.commands = commands
+	t.cmd.ExtraFiles = []*os.File{commandsOut}
+	t.cmd.Stdout, t.cmd.Stderr = outputIn, outputIn
+	t.cmd.Env = append(os.Environ(), jobVariable+"=")
+	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+	if t.keyboard, err = t.cmd.StdinPipe(); err == nil {
+		err = t.cmd.Start()
+	}
+	commandsOut.Close()
+	outputIn.Close()
+	if err != nil {
+		return nil, err
+	}
+	go t.follow(output)
+	return t, nil
+}
+
+// follow collects what is printed.
+func (t *terminal) follow(output io.ReadCloser) {
+	defer output.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := output.Read(buffer)
+		text, _, done := strings.Cut(string(buffer[:n]), mark)
+		t.mu.Lock()
+		t.output += text
+		t.running = t.running && !done
+		t.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// enter types a line.
+func (t *terminal) enter(input string) (err error) {
+	switch input {
+	case "": // only looks
+	case "^C":
+		err = unix.Kill(-t.cmd.Process.Pid, unix.SIGINT)
+	case "^D":
+		err = t.keyboard.Close()
+	case "↵":
+		_, err = io.WriteString(t.keyboard, "\n")
+	default:
+		t.mu.Lock()
+		t.running = true
+		t.mu.Unlock()
+		_, err = io.WriteString(t.commands, input+"\n")
+	}
+	return err
+}
+
+// expect waits until the output is as wanted, and the command over if it is
+// to be, and returns what it was.
+func (t *terminal) expect(match matcher, over bool) (string, error) {
+	end := time.Now().Add(scriptTime)
+	for ; ; time.Sleep(5 * time.Millisecond) {
+		t.mu.Lock()
+		output, running := t.output, t.running
+		n := -1
+		if !over || !running {
+			n = match(output, over)
+		}
+		if n >= 0 {
+			t.output = t.output[n:]
+			t.mu.Unlock()
+			return output[:n], nil
+		}
+		t.mu.Unlock()
+		if !running {
+			return output, errors.New("it is over, and what it printed differs")
+		} else if time.Now().After(end) {
+			return output, fmt.Errorf("no more came in %v", scriptTime)
+		}
+	}
+}
+
+// close ends the shell and all that runs in it.
+func (t *terminal) close() {
+	unix.Kill(-t.cmd.Process.Pid, unix.SIGKILL)
+	t.cmd.Wait()
+}
+
+// elide shortens blocks of letters for a reader's eyes: AAAA….
+func elide(text string) string {
+	var b strings.Builder
+	run := 0
+	last := rune(-1)
+	for _, r := range text {
+		if run++; r != last {
+			last, run = r, 1
+		}
+		if run <= 4 || r < 'A' || r > 'Z' {
+			b.WriteRune(r)
+		} else if run == 5 {
+			b.WriteRune('…')
+		}
+	}
+	return b.String()
+}

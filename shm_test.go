@@ -1,0 +1,135 @@
+//go:build linux
+
+// Package shm_test starts the real programs of every lesson, side by side as
+// a student does, and judges what they print, how they exit and what the
+// kernel still holds afterwards. The scripts are in testdata; the README has
+// a section on how to read and to write them.
+package shm_test
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+var (
+	programs = flag.String("programs", "", "`directory` of programs to take "+
+		"the place of ours in the contract scripts, such as "+
+		"DIR/01-shm-write-read/writer; nothing else is run")
+	update = flag.Bool("update", false,
+		"write what the programs printed into the scripts that compare it")
+
+	// built is where the programs are: built/01-shm-write-read/writer.
+	built string
+)
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(jobVariable); text != "" {
+		var j job
+		if err := json.Unmarshal([]byte(text), &j); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		os.Exit(j.do())
+	}
+	flag.Parse()
+	// Most scripts wait most of the time: more at once than there are CPUs.
+	if !isSet("test.parallel") {
+		flag.Set("test.parallel", "40")
+	}
+	if *programs != "" && !isSet("test.run") {
+		flag.Set("test.run", "^TestContract$")
+	}
+	os.Exit(runTests(m))
+}
+
+func isSet(name string) (set bool) {
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
+}
+
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "shm-by-example-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Chmod(dir, 0o755) // some scripts run programs as nobody
+	}
+	if err == nil {
+		built = filepath.Join(dir, "bin")
+		for _, lesson := range lessons() {
+			err = errors.Join(err, build(built, lesson))
+		}
+	}
+	if err != nil {
+		fmt.Println("FAIL: building the programs:", err)
+		return 1
+	}
+	status := m.Run()
+	if left := jobsLeft(); len(left) > 0 {
+		fmt.Println("FAIL: the run left", strings.Join(left, ", "))
+		status = 1
+	}
+	return status
+}
+
+// lessons are the numbered directories.
+func lessons() []string {
+	dirs, _ := filepath.Glob("0[1-9]-*")
+	return dirs
+}
+
+// build builds the programs of a lesson: dir/LESSON/PROGRAM. One with main.go
+// in the lesson's own directory has the lesson's name.
+func build(dir, lesson string, flags ...string) error {
+	mains, err := mainPackages(lesson)
+	if err != nil {
+		return err
+	}
+	out := filepath.Join(dir, lesson)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	args := append([]string{"build", "-o", out + "/"}, flags...)
+	if raceEnabled() {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, mains...)...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd, err, text)
+	}
+	return nil
+}
+
+// mainPackages lists the programs of a lesson, such as ./LESSON/writer.
+func mainPackages(lesson string) (mains []string, err error) {
+	err = filepath.WalkDir(lesson, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "main.go" {
+			mains = append(mains, "./"+filepath.Dir(path))
+		}
+		return err
+	})
+	if err == nil && len(mains) == 0 {
+		err = fmt.Errorf("%s has no main.go", lesson)
+	}
+	return mains, err
+}
+
+// raceEnabled tells whether these tests were built with -race; the programs
+// are then built so too.
+func raceEnabled() bool {
+	info, _ := debug.ReadBuildInfo()
+	for _, s := range info.Settings {
+		if s.Key == "-race" {
+			return s.Value == "true"
+		}
+	}
+	return false
+}
