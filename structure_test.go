@@ -125,3 +125,31 @@ func TestStandsAlone(t *testing.T) {
 		})
 	}
 }
+
+// TestCopies holds the copies of the files in the lessons' ipc directories
+// alike.
+func TestCopies(t *testing.T) {
+	files, _ := filepath.Glob("*/ipc/*.go")
+	if len(files) == 0 {
+		t.Fatal("no ipc directories")
+	}
+	first := map[string]string{} // by base name
+	for _, file := range files {
+		other, known := first[filepath.Base(file)]
+		if !known {
+			first[filepath.Base(file)] = file
+			continue
+		}
+		a, err := os.ReadFile(other)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(a) != string(b) {
+			t.Errorf("%s and %s differ: they are copies", other, file)
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"example.com/shm-by-example/01-shm-write-read/ipc"
 	"example.com/shm-by-example/01-shm-write-read/segment"
 )
 
@@ -29,7 +30,7 @@ var (
 
 func main() {
 	flag.Var(&key, "key", "`key` of the segment")
-	segment.Main(run)
+	ipc.Main(run)
 }
 
 func run(ctx context.Context, stdout io.Writer) error {
@@ -53,7 +54,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 		}
 		if block != "" && block != last {
 			if n := segment.Missed(last, block); n > 0 {
-				segment.Note("missed %d blocks before this one", n)
+				ipc.Note("missed %d blocks before this one", n)
 			}
 			fmt.Fprintf(stdout, "segment contains : \n\"%s\"\n", block)
 			fmt.Fprintf(stdout, "Reading Process: Shared Memory: "+

@@ -7,17 +7,19 @@ import (
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/01-shm-write-read/ipc"
 )
 
 // Make is Create for the writer of this lesson, which also takes over the
 // segment that a reader in C made and waits at. Such a one stays blank; the
 // segment of another writer does not.
-func Make(ctx context.Context, key Key, mode Mode) (int, []byte, error) {
-	shmid, mem, err := Create(ctx, key, Size, mode)
+func Make(ctx context.Context, key ipc.Key, mode ipc.Mode) (int, []byte, error) {
+	shmid, mem, err := ipc.Create(ctx, key, Size, mode)
 	if !errors.Is(err, unix.EEXIST) {
 		return shmid, mem, err
 	}
-	shmid, _, refused := Lookup(key, Size)
+	shmid, _, refused := ipc.Lookup(key, Size)
 	if refused == nil {
 		mem, refused = unix.SysvShmAttach(shmid, 0, 0)
 	}
@@ -26,7 +28,7 @@ func Make(ctx context.Context, key Key, mode Mode) (int, []byte, error) {
 	}
 	shared := View(mem)
 	for i := 0; i < 150 && shared.Blank() && ctx.Err() == nil; i++ {
-		Pause(ctx, tick)
+		ipc.Pause(ctx, ipc.Tick)
 	}
 	// Of two writers that come here at once, one takes it.
 	if ctx.Err() == nil && shared.Blank() &&

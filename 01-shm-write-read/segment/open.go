@@ -8,12 +8,11 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/01-shm-write-read/ipc"
 )
 
-const (
-	tick  = 10 * time.Millisecond   // from one look to the next
-	grace = 1500 * time.Millisecond // for a block, after the creator's end
-)
+const grace = 1500 * time.Millisecond // for a block, after the creator's end
 
 // Peer is the writer of the segment that a reader has attached.
 type Peer struct {
@@ -28,27 +27,27 @@ type Peer struct {
 // Open waits for the segment of a writer that is alive and attaches it, to
 // read and not to write. What a dead writer left is no news: the next writer
 // replaces it. See shmat(2).
-func Open(ctx context.Context, key Key, timeout time.Duration) (*Peer, error) {
+func Open(ctx context.Context, key ipc.Key, timeout time.Duration) (*Peer, error) {
 	p := &Peer{news: time.Now(), timeout: timeout}
 	hint := time.AfterFunc(5*time.Second, func() {
-		Note("still waiting: other -key, other user, other container?")
+		ipc.Note("still waiting: other -key, other user, other container?")
 	})
 	defer hint.Stop()
 	for said := false; ; said = true {
-		shmid, ds, err := Lookup(key, Size)
-		if err == nil && ds.Nattch > 0 && !Exited(ds.Cpid) {
+		shmid, ds, err := ipc.Lookup(key, Size)
+		if err == nil && ds.Nattch > 0 && !ipc.Exited(ds.Cpid) {
 			p.Shmid, p.cpid = shmid, ds.Cpid
 			p.Mem, err = unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 			if err == nil {
 				return p, nil
-			} else if !gone(err) {
+			} else if !ipc.Gone(err) {
 				return nil, fmt.Errorf("shmat segment %d: %w", shmid, err)
 			}
 		} else if err != nil && err != unix.ENOENT {
 			return nil, err
 		}
 		if !said {
-			Note("waiting for a writer on key %v", key)
+			ipc.Note("waiting for a writer on key %v", key)
 		}
 		if err := p.Tick(ctx); err != nil {
 			return nil, err
@@ -59,7 +58,7 @@ func Open(ctx context.Context, key Key, timeout time.Duration) (*Peer, error) {
 // Tick takes 10 ms and returns an error if no block can come any more. Look
 // at the segment after it, so as not to miss what a dead writer wrote last.
 func (p *Peer) Tick(ctx context.Context) error {
-	err := Pause(ctx, tick)
+	err := ipc.Pause(ctx, ipc.Tick)
 	switch {
 	case err != nil:
 		return err
@@ -68,8 +67,8 @@ func (p *Peer) Tick(ctx context.Context) error {
 	case p.Mem == nil:
 		return nil
 	}
-	ds, err := Stat(p.Shmid)
-	if p.exited.IsZero() && Exited(p.cpid) {
+	ds, err := ipc.Stat(p.Shmid)
+	if p.exited.IsZero() && ipc.Exited(p.cpid) {
 		p.exited = time.Now()
 	}
 	switch dead := !p.exited.IsZero(); {

@@ -1,9 +1,8 @@
 //go:build linux
 
 // Package segment is what the writer and the reader of lesson 01 agree on:
-// the key by which they meet, the layout of the shared memory segment, and
-// how its life begins and ends. The C programs of the tutorial use the same
-// key and the same bytes.
+// the key by which they meet, the layout of the shared memory segment, how
+// each begins. The C programs of the tutorial use the same key and bytes.
 package segment
 
 import (
@@ -12,15 +11,16 @@ import (
 	"fmt"
 	"sync/atomic"
 	"unsafe"
+
+	"example.com/shm-by-example/01-shm-write-read/ipc"
 )
 
 const (
-	DefaultKey = Key(0x1234) // where none is chosen with -key
-	Size       = 1032        // bytes of the segment
-	BlockSize  = 1023        // bytes of a block, all the same letter
+	DefaultKey = ipc.Key(0x1234) // where none is chosen with -key
+	Size       = 1032            // bytes of the segment
+	BlockSize  = 1023            // bytes of a block, all the same letter
 
-	taken   = 2       // in Complete: a writer is about to begin
-	ownKeys = 1 << 24 // plus a uid: keys that no two users share
+	taken = 2 // in Complete: a writer is about to begin
 )
 
 // Shared is the layout of the segment, Size bytes.

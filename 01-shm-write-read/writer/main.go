@@ -20,12 +20,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"example.com/shm-by-example/01-shm-write-read/ipc"
 	"example.com/shm-by-example/01-shm-write-read/segment"
 )
 
 var (
 	key      = segment.DefaultKey
-	mode     = segment.Mode(0o600) // for the owner only; no umask applies
+	mode     = ipc.Mode(0o600) // for the owner only; no umask applies
 	blocks   = flag.Uint("n", 5, "`number` of blocks to write")
 	interval = flag.Duration("interval", 3*time.Second,
 		"`time` from one block to the next")
@@ -34,7 +35,7 @@ var (
 func main() {
 	flag.Var(&key, "key", "`key` of the segment")
 	flag.Var(&mode, "mode", "permission `bits` of the segment, octal")
-	segment.Main(run)
+	ipc.Main(run)
 }
 
 func run(ctx context.Context, stdout io.Writer) error {
@@ -57,7 +58,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 
 	// Detach the segment (shmdt) and remove it (shmctl). The readers keep it
 	// until they detach too; then the kernel frees it.
-	err = errors.Join(err, unix.SysvShmDetach(mem), segment.Remove(shmid))
+	err = errors.Join(err, unix.SysvShmDetach(mem), ipc.Remove(shmid))
 	if err == nil {
 		fmt.Fprintln(stdout, "Writing Process: Complete")
 	}
@@ -72,10 +73,10 @@ func write(ctx context.Context, stdout io.Writer, shmid int,
 		n := shared.Fill(segment.Letter(i))
 		fmt.Fprintf(stdout, "Writing Process: Shared Memory Write: "+
 			"Wrote %d bytes\n", n)
-		if err := segment.Pause(ctx, *interval); err != nil {
+		if err := ipc.Pause(ctx, *interval); err != nil {
 			return err
 		}
-		if _, err := segment.Stat(shmid); err != nil {
+		if _, err := ipc.Stat(shmid); err != nil {
 			return fmt.Errorf("segment %d: removed while in use", shmid)
 		}
 	}

@@ -1,6 +1,6 @@
 //go:build linux
 
-package segment
+package ipc
 
 import (
 	"context"
@@ -16,7 +16,7 @@ import (
 func Create(ctx context.Context, key Key, size int, mode Mode) (
 	shmid int, mem []byte, err error) {
 	flags := unix.IPC_CREAT | unix.IPC_EXCL | int(mode)
-	for start := time.Now(); err == nil; err = Pause(ctx, tick) {
+	for start := time.Now(); err == nil; err = Pause(ctx, Tick) {
 		shmid, err = unix.SysvShmGet(int(key), size, flags)
 		if err == unix.EEXIST {
 			if err = makeRoom(key, size, time.Since(start)); err != nil {
@@ -37,7 +37,7 @@ func Create(ctx context.Context, key Key, size int, mode Mode) (
 			unix.SysvShmDetach(mem)
 		}
 		Remove(shmid)
-		if !gone(err) {
+		if !Gone(err) {
 			return 0, nil, fmt.Errorf("shmat segment %d: %w", shmid, err)
 		}
 		err = nil // So slow that it was taken for a leftover: once more.

@@ -1,6 +1,6 @@
 //go:build linux
 
-package segment
+package ipc
 
 import (
 	"fmt"
@@ -21,9 +21,10 @@ func Lookup(key Key, size int) (int, unix.SysvShmDesc, error) {
 	if uid := os.Geteuid(); err != nil {
 		err = unix.ENOENT
 	} else if int(ds.Perm.Uid) != uid {
+		own := 1<<30 | key&0x3f<<24 | Key(uid&0xffffff)
 		err = fmt.Errorf("shmget key %v: %w: it belongs to uid %d\ngive both "+
 			"programs a key of your own: -key %#x",
-			key, unix.EEXIST, ds.Perm.Uid, ownKeys+uid&0xffffff)
+			key, unix.EEXIST, ds.Perm.Uid, uint32(own))
 	} else if ds.Segsz != uint64(size) {
 		err = fmt.Errorf("shmget key %v: %w: %d bytes, %d wanted\nanother "+
 			"lesson uses this key: choose one with -key, or remove it with "+
@@ -48,13 +49,14 @@ func Stat(shmid int) (ds unix.SysvShmDesc, err error) {
 // it has been removed before is no error. See IPC_RMID in shmctl(2).
 func Remove(shmid int) error {
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-	if err != nil && !gone(err) {
+	if err != nil && !Gone(err) {
 		return fmt.Errorf("shmctl segment %d: %w", shmid, err)
 	}
 	return nil
 }
 
-func gone(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
+// Gone tells whether a call failed because its segment has been removed.
+func Gone(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
 // Exited tells whether process pid has ended; false if that cannot be told.
 // Unlike kill(2) it is not misled by a zombie. See pidfd_open(2).
