@@ -48,7 +48,7 @@ func (s *session) commands() map[string]command {
 		"finish":       {"finish NAME STATUS|SIGNAL [WITHIN]", 2, s.finish},
 		"signal":       {"signal NAME SIGNAL", 2, s.signal},
 		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
-		"until":        {"until segment KEY exists|gone|attached N, until NAME prints TEXT|waits|looks", 2, s.until},
+		"until":        {"until segment KEY exists|gone|attached N, until NAME prints TEXT|waits|looks|ends", 2, s.until},
 		"segment":      {"segment make|give|attach|detach|remove|fill|int32 KEY ...", 2, s.segment},
 		"letters":      {"letters COUNT LETTER...", 2, s.letters},
 		"nothing-left": {"nothing-left", 0, s.nothingLeft},
@@ -212,6 +212,8 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			seen = func() bool {
 				return strings.Contains(ts.ReadFile(p.out)+ts.ReadFile(p.err), text)
 			}
+		case "ends":
+			seen = func() bool { return false }
 		case "waits":
 			asleep := 0
 			seen = func() bool {
@@ -224,7 +226,7 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			before := switches(p.cmd.Process.Pid)
 			seen = func() bool { return switches(p.cmd.Process.Pid) >= before+20 }
 		default:
-			ts.Fatalf("until %s prints, waits or looks, not %s", args[0], args[1])
+			ts.Fatalf("until %s prints, waits, looks or ends, not %s", args[0], args[1])
 		}
 		look := seen
 		seen = func() bool {
@@ -235,6 +237,9 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			default:
 			}
 			ok := look()
+			if args[1] == "ends" {
+				return ended
+			}
 			if !ok && ended {
 				ts.Fatalf("%s ended (%v) and did not: %s\n%s%s", args[0],
 					p.cmd.ProcessState, what, ts.ReadFile(p.out), ts.ReadFile(p.err))

@@ -217,26 +217,3 @@ func (t *scriptT) Skip(args ...any) {
 	t.status = skipped
 	runtime.Goexit()
 }
-
-// TestLint shows that a script is refused which starts a program in the
-// background and never waits for it.
-func TestLint(t *testing.T) {
-	for script, want := range map[string]string{
-		"exec writer &w&\nwait w\n":                       "use start",
-		"exec writer &\n":                                 "use start",
-		"[root] exec writer &w&\n":                        "use start",
-		"start w writer\n":                                "never waits",
-		"[root] start w writer\nstart r reader":           "never waits",
-		"start w writer\nfinish writer 0\n":               "never waits",
-		"exec sleep 1\n":                                  "use until",
-		"start w writer\nfinish w 0\n":                    "",
-		"# sleep\n":                                       "",
-		"start w writer\nfinish w 0\n-- f --\nexec x &\n": "",
-	} {
-		err := lint(script)
-		if want == "" && err != nil || want != "" &&
-			(err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("lint(%q) = %v, want %q", script, err, want)
-		}
-	}
-}

@@ -1,0 +1,135 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestLint shows that a script is refused which starts a program in the
+// background and never waits for it.
+func TestLint(t *testing.T) {
+	for script, want := range map[string]string{
+		"exec writer &w&\nwait w\n":                       "use start",
+		"exec writer &\n":                                 "use start",
+		"[root] exec writer &w&\n":                        "use start",
+		"start w writer\n":                                "never waits",
+		"[root] start w writer\nstart r reader":           "never waits",
+		"start w writer\nfinish writer 0\n":               "never waits",
+		"exec sleep 1\n":                                  "use until",
+		"start w writer\nfinish w 0\n":                    "",
+		"# sleep\n":                                       "",
+		"start w writer\nfinish w 0\n-- f --\nexec x &\n": "",
+	} {
+		err := lint(script)
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("lint(%q) = %v, want %q", script, err, want)
+		}
+	}
+}
+
+// TestHarness shows that what the scripts rest on can fail: each of these
+// must, for the reason given; an empty reason means that it must pass.
+func TestHarness(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ script, reason string }{
+		"status":       {"status 3 sh -c 'exit 3'\n", ""},
+		"status-wrong": {"status 0 sh -c 'exit 3'\n", "ended with 3, want 0"},
+		"panic": {
+			"status 2 sh -c 'echo panic >&2; echo goroutine 1 >&2; exit 2'\n",
+			"panic or data race",
+		},
+		"finish":       {"start a sh -c 'exit 3'\nfinish a 3\n", ""},
+		"finish-wrong": {"start a sh -c 'exit 3'\nfinish a 0\n", "ended with 3, want 0"},
+		"finish-late":  {"start a tail -f /dev/null\nfinish a 0 50ms\n", "still running after 50ms"},
+		"signal":       {"start a tail -f /dev/null\nsignal a TERM\nfinish a TERM\n", ""},
+		"signal-ended": {"start a true\nuntil a ends\nsignal a KILL\nfinish a 0\n", ""},
+		"never-finished": {
+			"start a tail -f /dev/null\nstop\nfinish a 0\n",
+			"a was started and never waited for",
+		},
+		"prints":       {"start a sh -c 'echo yes >&2; exec tail -f /dev/null'\nuntil a prints yes\nsignal a KILL\nfinish a KILL\n", ""},
+		"prints-never": {"start a echo no\nuntil a prints yes\nfinish a 0\n", "a ended .* and did not: prints yes"},
+		"waits":        {"start a tail -f /dev/null\nuntil a waits\nsignal a KILL\nfinish a KILL\n", ""},
+		"segment":      {"segment make $KEY 8\nuntil segment $KEY exists\nsegment attach $KEY\nuntil segment $KEY attached 1\nsegment detach $KEY\nsegment remove $KEY\nuntil segment $KEY gone\nnothing-left\n", ""},
+		"left":         {"segment make $KEY 8\n", "left behind: shm key 0x8"},
+		"nothing-left": {"segment make $KEY 8\nnothing-left\n", "FAIL: .*: left behind: shm key 0x8"},
+		"left-name":    {"exec touch /dev/shm/x-$NAME\n", "left behind: /dev/shm/x-shm-by-example-"},
+		"mode":         {"segment make $KEY 8\nsegment mode $KEY 640\nsegment remove $KEY\n", "mode 600, want 640"},
+		"condition":    {"[no-such-thing] stop\n", "no such condition: no-such-thing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), name+".txtar")
+			if err := os.WriteFile(file, []byte(c.script), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			status, printed := job{Script: file}.run()
+			switch {
+			case c.reason == "" && status != passed:
+				t.Errorf("failed\n%s", printed)
+			case c.reason != "" && status != failed:
+				t.Errorf("did not fail\n%s", printed)
+			case !regexp.MustCompile(c.reason).MatchString(printed):
+				t.Errorf("did not say %q\n%s", c.reason, printed)
+			}
+		})
+	}
+}
+
+// TestREADMERunner does the same for the blocks of a README.
+func TestREADMERunner(t *testing.T) {
+	t.Parallel()
+	const begin, end = "```console", "\n```\n"
+	for name, c := range map[string]struct{ block, reason string }{
+		"same":          {"\n$ echo a; echo b\na\nb", ""},
+		"other":         {"\n$ echo a\nb", "what it printed differs"},
+		"less":          {"\n$ echo a\na\nb", "differs"},
+		"more":          {"\n$ echo a; echo b\na", "differs"},
+		"more-before":   {"\n$ echo a; echo b\n$ true\na\nb", "differs"},
+		"stderr":        {"\n$ echo a >&2\na", ""},
+		"elided":        {"\n$ echo AAAAAAB\nAA…B", ""},
+		"elided-wrong":  {"\n$ echo AAAAAAB\nAA…C", "differs"},
+		"lines":         {"\n$ seq 9\n1\n…\n9", ""},
+		"lines-wrong":   {"\n$ seq 9\n1\n…\n10", "differs"},
+		"varies":        {"\n$ echo pid $$, again $$\npid <pid>, again <pid>\n$ echo $$\n<pid>", ""},
+		"varies-wrong":  {"\n$ echo pid 1, again 2\npid <pid>, again <pid>", "<pid> is both 1 and 2"},
+		"varies-later":  {"\n$ echo 1\n<pid>\n$ echo 2\n<pid>", "differs"},
+		"unordered":     {" unordered\n$ echo b; echo a\na\nb", ""},
+		"unordered-two": {" unordered\n$ echo b; echo b\na\nb", "differs"},
+		"unordered-few": {" unordered\n$ echo b\na\nb", "differs"},
+		"unordered-any": {" unordered\n$ echo b; echo c\nb\n…", ""},
+		"two-terminals": {"\n1$ read x; echo got $x\n2$ echo hello\nhello\n1$ ↵\ngot", ""},
+		"ctrl-c":        {"\n1$ echo on; tail -f /dev/null\non\n1$ ^C\n1$ echo off\noff", ""},
+		"ctrl-d":        {"\n1$ cat; echo end\n1$ ^D\nend", ""},
+		"continued":     {"\n$ echo a \\\n   b\na b", ""},
+		"state":         {"\n$ x=1\n$ echo $x\n1", ""},
+		"no-prompt":     {"\necho a", "begins with a prompt"},
+		"no-such-word":  {" unsorted\n$ echo a\na", "console unsorted"},
+		"needs":         {" needs=no-such-program\n$ echo a\nb", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			blocks, err := parseREADME(begin + c.block + end)
+			for _, b := range blocks {
+				if err == nil && b.missing() == "" {
+					err = b.run()
+				}
+			}
+			switch {
+			case c.reason == "" && err != nil:
+				t.Error(err)
+			case c.reason != "" && (err == nil || !strings.Contains(err.Error(), c.reason)):
+				t.Errorf("error %v, want %q", err, c.reason)
+			}
+		})
+	}
+	if _, err := parseREADME("```console\n$ echo a\n"); err == nil {
+		t.Error("a fence that is not closed")
+	}
+}
