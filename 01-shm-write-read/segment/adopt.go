@@ -14,8 +14,9 @@ import (
 // Make is Create for the writer of this lesson, which also takes over the
 // segment that a reader in C made and waits at. Such a one stays blank; the
 // segment of another writer does not.
-func Make(ctx context.Context, key ipc.Key, mode ipc.Mode) (int, []byte, error) {
-	shmid, mem, err := ipc.Create(ctx, key, Size, mode)
+func Make(ctx context.Context, key ipc.Key, mode ipc.Mode) (
+	shmid int, mem []byte, err error) {
+	shmid, mem, err = ipc.Create(ctx, key, Size, mode)
 	if !errors.Is(err, unix.EEXIST) {
 		return shmid, mem, err
 	}

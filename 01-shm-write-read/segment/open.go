@@ -27,7 +27,8 @@ type Peer struct {
 // Open waits for the segment of a writer that is alive and attaches it, to
 // read and not to write. What a dead writer left is no news: the next writer
 // replaces it. See shmat(2).
-func Open(ctx context.Context, key ipc.Key, timeout time.Duration) (*Peer, error) {
+func Open(ctx context.Context, key ipc.Key, timeout time.Duration) (
+	*Peer, error) {
 	p := &Peer{news: time.Now(), timeout: timeout}
 	hint := time.AfterFunc(5*time.Second, func() {
 		ipc.Note("still waiting: other -key, other user, other container?")
