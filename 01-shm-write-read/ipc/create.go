@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 
 // Create makes the segment of key, size bytes with permissions mode, and
 // attaches it. A segment that a crash left it replaces; one that must stay
-// is an error that says why. See shmget(2), shmat(2).
-func Create(ctx context.Context, key Key, size int, mode Mode) (
-	shmid int, mem []byte, err error) {
+// is an error that says why. What belongs to the segment, such as semaphores,
+// is for prepare to make, if not nil: it runs before the attach, by which
+// others know that the segment is ready. See shmget(2), shmat(2).
+func Create(ctx context.Context, key Key, size int, mode Mode,
+	prepare func() error) (shmid int, mem []byte, err error) {
 	flags := unix.IPC_CREAT | unix.IPC_EXCL | int(mode)
 	for start := time.Now(); err == nil; err = Pause(ctx, Tick) {
 		shmid, err = unix.SysvShmGet(int(key), size, flags)
@@ -29,6 +32,11 @@ func Create(ctx context.Context, key Key, size int, mode Mode) (
 		} else if err != nil {
 			return 0, nil, fmt.Errorf("shmget key %v: %w", key, err)
 		}
+		if prepare != nil {
+			if err = prepare(); err != nil {
+				return 0, nil, errors.Join(err, Remove(shmid))
+			}
+		}
 		mem, err = unix.SysvShmAttach(shmid, 0, 0)
 		if err == nil {
 			if _, err = Stat(shmid); err == nil {
@@ -36,8 +44,7 @@ func Create(ctx context.Context, key Key, size int, mode Mode) (
 			}
 			unix.SysvShmDetach(mem)
 		}
-		Remove(shmid)
-		if !Gone(err) {
+		if Remove(shmid); !Gone(err) {
 			return 0, nil, fmt.Errorf("shmat segment %d: %w", shmid, err)
 		}
 		err = nil // So slow that it was taken for a leftover: once more.

@@ -16,7 +16,7 @@ import (
 // segment of another writer does not.
 func Make(ctx context.Context, key ipc.Key, mode ipc.Mode) (
 	shmid int, mem []byte, err error) {
-	shmid, mem, err = ipc.Create(ctx, key, Size, mode)
+	shmid, mem, err = ipc.Create(ctx, key, Size, mode, nil)
 	if !errors.Is(err, unix.EEXIST) {
 		return shmid, mem, err
 	}
