@@ -4,7 +4,6 @@ package ipc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -19,37 +18,50 @@ import (
 func Create(ctx context.Context, key Key, size int, mode Mode,
 	prepare func() error) (shmid int, mem []byte, err error) {
 	flags := unix.IPC_CREAT | unix.IPC_EXCL | int(mode)
-	for start := time.Now(); err == nil; err = Pause(ctx, Tick) {
+	start := time.Now()
+	for {
 		shmid, err = unix.SysvShmGet(int(key), size, flags)
-		if err == unix.EEXIST {
-			if err = makeRoom(key, size, time.Since(start)); err != nil {
-				break
+		switch err {
+		case nil:
+			mem, err = attachNew(shmid, prepare)
+			if err != unix.EIDRM {
+				return shmid, mem, err
 			}
-			continue
-		} else if err == unix.ENOSPC {
+			// So slow that it was taken for a leftover: once more.
+		case unix.EEXIST:
+			err = makeRoom(key, size, time.Since(start))
+			if err != nil {
+				return 0, nil, err
+			}
+		case unix.ENOSPC:
 			return 0, nil, fmt.Errorf("shmget key %v: %w\nipcs -lm shows "+
 				"the limits: ipcrm what nobody needs", key, err)
-		} else if err != nil {
+		default:
 			return 0, nil, fmt.Errorf("shmget key %v: %w", key, err)
 		}
-		if prepare != nil {
-			if err = prepare(); err != nil {
-				return 0, nil, errors.Join(err, Remove(shmid))
-			}
+		if err := Pause(ctx, Tick); err != nil {
+			return 0, nil, err
 		}
-		mem, err = unix.SysvShmAttach(shmid, 0, 0)
-		if err == nil {
-			if _, err = Stat(shmid); err == nil {
-				return shmid, mem, nil
-			}
-			unix.SysvShmDetach(mem)
-		}
-		if Remove(shmid); !Gone(err) {
-			return 0, nil, fmt.Errorf("shmat segment %d: %w", shmid, err)
-		}
-		err = nil // So slow that it was taken for a leftover: once more.
 	}
-	return 0, nil, err
+}
+
+// attachNew attaches a segment that was made just now, or removes it again.
+// EIDRM means that somebody else has removed it.
+func attachNew(shmid int, prepare func() error) (mem []byte, err error) {
+	if prepare != nil {
+		err = prepare()
+	}
+	if err == nil {
+		mem, err = Attach(shmid, 0)
+	}
+	if err == nil {
+		if _, err = Stat(shmid); err == nil {
+			return mem, nil
+		}
+		unix.SysvShmDetach(mem)
+	}
+	Remove(shmid)
+	return nil, err
 }
 
 // makeRoom removes the segment of key if a crash left it. It returns nil to

@@ -14,8 +14,10 @@ import (
 // error with a cure. See shmget(2).
 func Lookup(key Key, size int) (int, unix.SysvShmDesc, error) {
 	shmid, err := unix.SysvShmGet(int(key), 0, 0)
-	if err != nil {
+	if err == unix.ENOENT {
 		return 0, unix.SysvShmDesc{}, err
+	} else if err != nil {
+		return 0, unix.SysvShmDesc{}, fmt.Errorf("shmget key %v: %w", key, err)
 	}
 	ds, err := Stat(shmid)
 	if uid := os.Geteuid(); err != nil {
@@ -45,21 +47,30 @@ func Stat(shmid int) (ds unix.SysvShmDesc, err error) {
 	return ds, err
 }
 
+// Attach attaches a segment, with flag 0 or unix.SHM_RDONLY; EIDRM if it has
+// been removed. See shmat(2).
+func Attach(shmid, flag int) ([]byte, error) {
+	mem, err := unix.SysvShmAttach(shmid, 0, flag)
+	if err == unix.EINVAL {
+		err = unix.EIDRM
+	} else if err != nil && err != unix.EIDRM {
+		err = fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+	return mem, err
+}
+
 // Remove removes a segment; the kernel frees it after the last detach. That
 // it has been removed before is no error. See IPC_RMID in shmctl(2).
 func Remove(shmid int) error {
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-	if err != nil && !Gone(err) {
+	if err != nil && err != unix.EINVAL && err != unix.EIDRM {
 		return fmt.Errorf("shmctl segment %d: %w", shmid, err)
 	}
 	return nil
 }
 
-// Gone tells whether a call failed because its segment has been removed.
-func Gone(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
-
-// Exited tells whether process pid has ended; false if that cannot be told.
-// Unlike kill(2) it is not misled by a zombie. See pidfd_open(2).
+// Exited tells whether process pid has ended; false may mean that it cannot
+// be told. Unlike kill(2) it is not misled by a zombie. See pidfd_open(2).
 func Exited(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
 	if err != nil {

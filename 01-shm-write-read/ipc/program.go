@@ -30,7 +30,7 @@ var name = filepath.Base(os.Args[0])
 // work, and exits with 0 when that is done, 1 and its error on standard
 // error when it failed, 2 after wrong usage, 128+n when signal n ended it.
 // A signal only ends ctx, so that run returns, and cleans up before it does.
-// So does a line that cannot be written to stdout: run need not look.
+// A failed write to stdout ends ctx too, so that run need not check for it.
 func Main(run func(ctx context.Context, stdout io.Writer) error) {
 	flag.Parse()
 	wrong := strings.Join(flag.Args(), " ")
@@ -44,7 +44,7 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		flag.Usage()
 		os.Exit(2)
 	}
-	ctx, end := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(context.Background())
 	signal.Ignore(unix.SIGPIPE) // a write fails with EPIPE instead
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
@@ -52,48 +52,50 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		signal.Notify(signals, unix.SIGHUP)
 	}
 	go func() {
-		by := ended{(<-signals).(unix.Signal)}
-		end(by)
-		time.Sleep(time.Second) // and if run hangs, in a full pipe say:
+		by := endedBy{(<-signals).(unix.Signal)}
+		cancel(by)
+		time.Sleep(time.Second) // enough, unless run is stuck in a full pipe
 		os.Exit(by.status())
 	}()
 
-	err := run(ctx, output(end))
+	err := run(ctx, output(cancel))
 	if err == nil {
 		err = context.Cause(ctx) // a line was not written
 	}
-	by := ended{unix.SIGPIPE}
+	var by endedBy
 	switch {
 	case err == nil:
 		os.Exit(0)
-	case errors.Is(err, unix.EPIPE): // as quiet as any other filter
+	case errors.Is(err, unix.EPIPE): // quietly, as any other filter
+		os.Exit(endedBy{unix.SIGPIPE}.status())
+	case errors.As(err, &by):
+		Note("%v", err)
 		os.Exit(by.status())
+	default:
+		Note("%v", err)
+		os.Exit(1)
 	}
-	Note("%v", err)
-	if errors.As(err, &by) {
-		os.Exit(by.status())
-	}
-	os.Exit(1)
 }
 
-// ended is the cause of a ctx that a signal has ended.
-type ended struct{ unix.Signal }
+// endedBy is the cause of a ctx that a signal has ended.
+type endedBy struct{ unix.Signal }
 
-func (e ended) Error() string { return "ended by signal: " + e.String() }
-func (e ended) status() int   { return 128 + int(e.Signal) }
+func (e endedBy) Error() string { return "ended by signal: " + e.String() }
+func (e endedBy) status() int   { return 128 + int(e.Signal) }
 
 // output is standard output; an error ends the context.
 type output context.CancelCauseFunc
 
-func (end output) Write(line []byte) (int, error) {
+func (cancel output) Write(line []byte) (int, error) {
 	n, err := os.Stdout.Write(line)
 	if err != nil {
-		end(err)
+		cancel(err)
 	}
 	return n, err
 }
 
-// Note prints what is not the tutorial's, on standard error.
+// Note prints a message that the tutorial's program does not have, on
+// standard error.
 func Note(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, name+": "+format+"\n", args...)
 }

@@ -46,7 +46,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 	// at complete before the block makes sure that the last one is seen.
 	last := ""
 	for done := false; !done; {
-		gone := writer.Tick(ctx)
+		lost := writer.Watch(ctx)
 		done = shared.Complete.Load() == 1
 		block, err := shared.Block()
 		if err != nil {
@@ -54,15 +54,15 @@ func run(ctx context.Context, stdout io.Writer) error {
 		}
 		if block != "" && block != last {
 			if n := segment.Missed(last, block); n > 0 {
-				ipc.Note("missed %d blocks before this one", n)
+				ipc.Note("missed %d block(s) before this one", n)
 			}
 			fmt.Fprintf(stdout, "segment contains : \n\"%s\"\n", block)
 			fmt.Fprintf(stdout, "Reading Process: Shared Memory: "+
 				"Read %d bytes\n", len(block))
 			last = block
-			writer.News()
-		} else if gone != nil && !done {
-			return gone
+			writer.GotBlock()
+		} else if lost != nil && !done {
+			return lost
 		}
 	}
 	fmt.Fprintln(stdout, "Reading Process: Reading Done, "+

@@ -5,16 +5,17 @@ package segment
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"example.com/shm-by-example/01-shm-write-read/ipc"
 )
 
-// Make is Create for the writer of this lesson, which also takes over the
-// segment that a reader in C made and waits at. Such a one stays blank; the
-// segment of another writer does not.
-func Make(ctx context.Context, key ipc.Key, mode ipc.Mode) (
+// CreateOrAdopt is Create for the writer of this lesson, which also takes
+// over the segment that a reader in C made and waits at. Such a one stays
+// blank; that of another writer is blank for an instant only.
+func CreateOrAdopt(ctx context.Context, key ipc.Key, mode ipc.Mode) (
 	shmid int, mem []byte, err error) {
 	shmid, mem, err = ipc.Create(ctx, key, Size, mode, nil)
 	if !errors.Is(err, unix.EEXIST) {
@@ -22,14 +23,17 @@ func Make(ctx context.Context, key ipc.Key, mode ipc.Mode) (
 	}
 	shmid, _, refused := ipc.Lookup(key, Size)
 	if refused == nil {
-		mem, refused = unix.SysvShmAttach(shmid, 0, 0)
+		mem, refused = ipc.Attach(shmid, 0)
 	}
 	if refused != nil {
 		return 0, nil, err
 	}
 	shared := View(mem)
-	for i := 0; i < 150 && shared.Blank() && ctx.Err() == nil; i++ {
-		ipc.Pause(ctx, ipc.Tick)
+	const instant = 1500 * time.Millisecond
+	for start := time.Now(); shared.Blank() && time.Since(start) < instant; {
+		if ipc.Pause(ctx, ipc.Tick) != nil {
+			break
+		}
 	}
 	// Of two writers that come here at once, one takes it.
 	if ctx.Err() == nil && shared.Blank() &&

@@ -5,6 +5,7 @@ package segment
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,8 +15,8 @@ import (
 
 const grace = 1500 * time.Millisecond // for a block, after the creator's end
 
-// Peer is the writer of the segment that a reader has attached.
-type Peer struct {
+// Writer is the other process, as a reader sees it that has its segment.
+type Writer struct {
 	Shmid   int
 	Mem     []byte
 	cpid    int32         // who created it: nearly always the writer
@@ -25,71 +26,71 @@ type Peer struct {
 }
 
 // Open waits for the segment of a writer that is alive and attaches it, to
-// read and not to write. What a dead writer left is no news: the next writer
-// replaces it. See shmat(2).
+// read and not to write. A dead writer's segment it ignores; the next writer
+// replaces that. See shmat(2).
 func Open(ctx context.Context, key ipc.Key, timeout time.Duration) (
-	*Peer, error) {
-	p := &Peer{news: time.Now(), timeout: timeout}
+	*Writer, error) {
+	w := &Writer{news: time.Now(), timeout: timeout}
+	waiting := sync.OnceFunc(func() {
+		ipc.Note("waiting for a writer on key %v", key)
+	})
 	hint := time.AfterFunc(5*time.Second, func() {
 		ipc.Note("still waiting: other -key, other user, other container?")
 	})
 	defer hint.Stop()
-	for said := false; ; said = true {
+	for {
 		shmid, ds, err := ipc.Lookup(key, Size)
 		if err == nil && ds.Nattch > 0 && !ipc.Exited(ds.Cpid) {
-			p.Shmid, p.cpid = shmid, ds.Cpid
-			p.Mem, err = unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
+			w.Shmid, w.cpid = shmid, ds.Cpid
+			w.Mem, err = ipc.Attach(shmid, unix.SHM_RDONLY)
 			if err == nil {
-				return p, nil
-			} else if !ipc.Gone(err) {
-				return nil, fmt.Errorf("shmat segment %d: %w", shmid, err)
+				return w, nil
 			}
-		} else if err != nil && err != unix.ENOENT {
+		}
+		if err != nil && err != unix.ENOENT && err != unix.EIDRM {
 			return nil, err
 		}
-		if !said {
-			ipc.Note("waiting for a writer on key %v", key)
-		}
-		if err := p.Tick(ctx); err != nil {
+		waiting()
+		if err := w.Watch(ctx); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// Tick takes 10 ms and returns an error if no block can come any more. Look
+// Watch takes 10 ms and returns an error if no block can come any more. Look
 // at the segment after it, so as not to miss what a dead writer wrote last.
-func (p *Peer) Tick(ctx context.Context) error {
+func (w *Writer) Watch(ctx context.Context) error {
 	err := ipc.Pause(ctx, ipc.Tick)
 	switch {
 	case err != nil:
 		return err
-	case p.timeout > 0 && time.Since(p.news) > p.timeout:
-		return fmt.Errorf("no writer came within %v", p.timeout)
-	case p.Mem == nil:
+	case w.timeout > 0 && time.Since(w.news) > w.timeout:
+		return fmt.Errorf("no writer came within %v", w.timeout)
+	case w.Mem == nil:
 		return nil
 	}
-	ds, err := ipc.Stat(p.Shmid)
-	if p.exited.IsZero() && ipc.Exited(p.cpid) {
-		p.exited = time.Now()
+	ds, err := ipc.Stat(w.Shmid)
+	if w.exited.IsZero() && ipc.Exited(w.cpid) {
+		w.exited = time.Now()
 	}
-	switch dead := !p.exited.IsZero(); {
+	switch dead := !w.exited.IsZero(); {
 	case err != nil:
-		return fmt.Errorf("segment %d: removed while in use", p.Shmid)
-	case ds.Nattch == 1, dead && time.Since(p.exited) > grace:
+		return fmt.Errorf("segment %d: removed while in use", w.Shmid)
+	case ds.Nattch == 1, dead && time.Since(w.exited) > grace:
 		// The reader is alone; or others are there who do not write either.
 		return fmt.Errorf("segment %d: its writer, pid %d, ended before it "+
-			"was done", p.Shmid, ds.Cpid)
-	case p.cpid == 0 && time.Since(p.news) > 30*time.Second:
+			"was done", w.Shmid, ds.Cpid)
+	case w.cpid == 0 && time.Since(w.news) > 30*time.Second:
 		return fmt.Errorf("segment %d: no block in 30 s, from a writer that "+
-			"cannot be seen from here", p.Shmid)
+			"cannot be seen from here", w.Shmid)
 	}
 	return nil
 }
 
-// News tells that a block came. Who wrote it is alive: if the creator is not,
+// GotBlock tells that one came. Who wrote it is alive: if the creator is not,
 // that was only a reader in C, whose segment the writer has taken over.
-func (p *Peer) News() {
-	if p.news, p.timeout = time.Now(), 0; !p.exited.IsZero() {
-		p.cpid, p.exited = 0, time.Time{}
+func (w *Writer) GotBlock() {
+	if w.news, w.timeout = time.Now(), 0; !w.exited.IsZero() {
+		w.cpid, w.exited = 0, time.Time{}
 	}
 }

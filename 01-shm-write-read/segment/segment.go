@@ -32,14 +32,15 @@ type Shared struct {
 
 // View lays Shared over an attached segment of Size bytes.
 func View(mem []byte) *Shared {
-	_ = mem[Size-1] // panic rather than look beyond its end
-	return (*Shared)(unsafe.Pointer(&mem[0]))
+	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
 }
 
-// Fill writes a block of one letter and returns its size in bytes. Cnt comes
-// after it: while it is 0, there is no whole block.
+// Fill writes a block of one letter and returns its size in bytes. Cnt is
+// stored after it, so that while it is 0 there is no block.
 func (s *Shared) Fill(letter byte) int {
-	copy(s.Buf[:BlockSize], bytes.Repeat([]byte{letter}, BlockSize))
+	for i := range BlockSize {
+		s.Buf[i] = letter
+	}
 	s.Buf[BlockSize] = 0
 	s.Cnt.Store(BlockSize)
 	s.Complete.Store(0)
@@ -47,17 +48,18 @@ func (s *Shared) Fill(letter byte) int {
 }
 
 // Block returns the block that the segment holds, or "" while there is none
-// that is whole. The layout has no lock and no flag that would tell, but the
-// content does: a block is one letter all over, so a mixture is one that is
-// being overwritten. A Cnt that cannot be, and -1, are errors.
+// that is whole. The writer may be overwriting Buf just now: a data race, and
+// the layout has neither a lock nor a flag against it. The content tells: a
+// block is one letter all over, so a mixture is none. A Cnt that cannot be,
+// and the writer's -1, are errors.
 func (s *Shared) Block() (string, error) {
 	cnt := s.Cnt.Load()
 	if cnt == -1 {
-		return "", errors.New("read: cnt is -1: the writer failed")
+		return "", errors.New("the writer stopped before the end (cnt is -1)")
 	} else if cnt < 0 || cnt > BlockSize {
-		return "", fmt.Errorf("read: cnt is %d, not 0 to %d", cnt, BlockSize)
+		return "", fmt.Errorf("cnt is %d, not 0 to %d", cnt, BlockSize)
 	}
-	block := bytes.Clone(s.Buf[:cnt]) // which nobody changes any more
+	block := bytes.Clone(s.Buf[:cnt]) // the writer cannot change the copy
 	if cnt == 0 || block[0] < ' ' || block[0] > '~' ||
 		bytes.Count(block, block[:1]) != len(block) {
 		return "", nil
@@ -73,8 +75,8 @@ func (s *Shared) Blank() bool {
 // Letter is the one that block i is made of: A to Z, then A again.
 func Letter(i uint) byte { return byte('A' + i%26) }
 
-// Missed counts the blocks between last, "" at first, and the one read now;
-// it cannot tell 26 more.
+// Missed counts the blocks between last, "" at first, and the one read now.
+// 26 blocks more look the same.
 func Missed(last, now string) int {
 	next := int('A')
 	if last != "" {

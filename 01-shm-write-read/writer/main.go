@@ -41,7 +41,7 @@ func main() {
 func run(ctx context.Context, stdout io.Writer) error {
 	// Create the segment (shmget) and attach it wherever the kernel likes
 	// (shmat). From now on it is memory like any other.
-	shmid, mem, err := segment.Make(ctx, key, mode)
+	shmid, mem, err := segment.CreateOrAdopt(ctx, key, mode)
 	if err != nil {
 		return err
 	}
