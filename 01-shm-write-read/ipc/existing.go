@@ -69,6 +69,16 @@ func Remove(shmid int) error {
 	return nil
 }
 
+// Keeper returns the process by which a segment lives, and whether that is
+// alive: its creator; or if that has ended, as when a program in C has taken
+// over what a crash left, the one that came or went last.
+func Keeper(ds unix.SysvShmDesc) (pid int32, alive bool) {
+	if Exited(ds.Cpid) {
+		return ds.Lpid, !Exited(ds.Lpid)
+	}
+	return ds.Cpid, true
+}
+
 // Exited tells whether process pid has ended; false may mean that it cannot
 // be told. Unlike kill(2) it is not misled by a zombie. See pidfd_open(2).
 func Exited(pid int32) bool {

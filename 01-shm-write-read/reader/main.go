@@ -36,7 +36,8 @@ func main() {
 func run(ctx context.Context, stdout io.Writer) error {
 	// Find the segment of the writer (shmget) and attach it (shmat). The
 	// writer creates it; a reader that did so would leave one behind.
-	writer, err := segment.Open(ctx, key, *timeout)
+	writer, err := ipc.Join(ctx, key, segment.Size, unix.SHM_RDONLY,
+		"writer", *timeout, nil)
 	if err != nil {
 		return err
 	}
@@ -60,7 +61,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 			fmt.Fprintf(stdout, "Reading Process: Shared Memory: "+
 				"Read %d bytes\n", len(block))
 			last = block
-			writer.GotBlock()
+			writer.News()
 		} else if lost != nil && !done {
 			return lost
 		}
