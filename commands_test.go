@@ -48,7 +48,7 @@ func (s *session) commands() map[string]command {
 		"finish":       {"finish NAME STATUS|SIGNAL [WITHIN]", 2, s.finish},
 		"signal":       {"signal NAME SIGNAL", 2, s.signal},
 		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
-		"until":        {"until segment KEY exists|gone|attached N, until NAME prints TEXT|waits|looks|ends", 2, s.until},
+		"until":        {"until segment KEY exists|gone|attached N, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
 		"segment":      {"segment make|give|attach|detach|remove|fill|int32 KEY ...", 2, s.segment},
 		"letters":      {"letters COUNT LETTER...", 2, s.letters},
 		"nothing-left": {"nothing-left", 0, s.nothingLeft},
@@ -212,6 +212,15 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			seen = func() bool {
 				return strings.Contains(ts.ReadFile(p.out)+ts.ReadFile(p.err), text)
 			}
+		case "stands": // it has been woken up no more for a while
+			last, same := -1, 0
+			seen = func() bool {
+				now := switches(p.cmd.Process.Pid)
+				if same++; now != last {
+					last, same = now, 0
+				}
+				return same == 40
+			}
 		case "ends":
 			seen = func() bool { return false }
 		case "waits":
@@ -226,7 +235,7 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			before := switches(p.cmd.Process.Pid)
 			seen = func() bool { return switches(p.cmd.Process.Pid) >= before+20 }
 		default:
-			ts.Fatalf("until %s prints, waits, looks or ends, not %s", args[0], args[1])
+			ts.Fatalf("until %s prints, waits, looks, stands or ends, not %s", args[0], args[1])
 		}
 		look := seen
 		seen = func() bool {

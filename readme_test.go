@@ -386,9 +386,9 @@ func (t *terminal) follow(output io.ReadCloser) {
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := output.Read(buffer)
-		text, _, done := strings.Cut(string(buffer[:n]), mark)
+		text, more, done := strings.Cut(string(buffer[:n]), mark)
 		t.mu.Lock()
-		t.output += text
+		t.output += text + more
 		t.running = t.running && !done
 		t.mu.Unlock()
 		if err != nil {

@@ -29,6 +29,7 @@ func TestContract(t *testing.T) {
 	if *programs != "" {
 		mustReplace(t)
 	}
+	t.Logf("the room is of kind %q; empty means that there is none", privateRoom())
 	for _, lesson := range lessons() {
 		scripts, _ := filepath.Glob("testdata/" + lesson + "/contract/*.txtar")
 		path := []string{filepath.Join(built, lesson)}

@@ -24,7 +24,7 @@ func Create(ctx context.Context, key Key, size int, mode Mode,
 		switch err {
 		case nil:
 			mem, err = attachNew(shmid, prepare)
-			if err != unix.EIDRM {
+			if err != ErrRemoved {
 				return shmid, mem, err
 			}
 			// So slow that it was taken for a leftover: once more.
@@ -46,7 +46,6 @@ func Create(ctx context.Context, key Key, size int, mode Mode,
 }
 
 // attachNew attaches a segment that was made just now, or removes it again.
-// EIDRM means that somebody else has removed it.
 func attachNew(shmid int, prepare func() error) (mem []byte, err error) {
 	if prepare != nil {
 		err = prepare()
@@ -70,15 +69,20 @@ func attachNew(shmid int, prepare func() error) (mem []byte, err error) {
 func makeRoom(key Key, size int, waited time.Duration) error {
 	const patience = 3 * time.Second
 	shmid, old, err := Lookup(key, size)
-	if err == unix.ENOENT {
+	if err == unix.ENOENT || err == ErrRemoved {
 		return nil
 	} else if err != nil {
 		return err
 	}
 	age := time.Since(time.Unix(old.Ctime, 0)) // up to 1 s too much
+	dead := Exited(old.Cpid)
 	switch {
-	case old.Nattch > 0 && Exited(old.Cpid) && waited < patience:
-		return nil // its last readers are on their way out
+	case old.Nattch > 0 && waited < patience && (dead || old.Cpid == 0):
+		return nil // its last readers may be on their way out
+	case old.Nattch > 0 && dead:
+		return fmt.Errorf("shmget key %v: %w: pid %d, which made it, has "+
+			"ended, but %d attached\nend those, or choose another key with "+
+			"-key", key, unix.EEXIST, old.Cpid, old.Nattch)
 	case old.Nattch > 0:
 		return fmt.Errorf("shmget key %v: %w: in use, pid %d made it, %d "+
 			"attached\nwait until it ends, or choose another key with -key",

@@ -20,8 +20,12 @@ type Peer struct {
 	Pid   int32 // see Keeper; 0 if it is not known
 
 	name    string        // what messages call it
+	waiting func()        // says that it is waited for, once
 	exited  time.Time     // when it was seen to have
-	news    time.Time     // when something was heard of it last
+	late    bool          // ... and not only just now
+	nattch  uint64        // attaches
+	before  uint64        // attaches when the last news came
+	news    time.Time     // when that was
 	timeout time.Duration // longest wait for the first news; 0 is no limit
 }
 
@@ -32,7 +36,7 @@ type Peer struct {
 func Join(ctx context.Context, key Key, size, flag int, name string,
 	timeout time.Duration, check func(unix.SysvShmDesc) error) (*Peer, error) {
 	p := &Peer{name: name, news: time.Now(), timeout: timeout}
-	waiting := sync.OnceFunc(func() {
+	p.waiting = sync.OnceFunc(func() {
 		Note("waiting for a %s on key %v", name, key)
 	})
 	hint := time.AfterFunc(5*time.Second, func() {
@@ -54,10 +58,10 @@ func Join(ctx context.Context, key Key, size, flag int, name string,
 				return p, nil
 			}
 		}
-		if err != nil && err != unix.ENOENT && err != unix.EIDRM {
+		if err != nil && err != unix.ENOENT && err != ErrRemoved {
 			return nil, err
 		}
-		waiting()
+		p.waiting()
 		if err := p.Watch(ctx); err != nil {
 			return nil, err
 		}
@@ -77,27 +81,33 @@ func (p *Peer) Watch(ctx context.Context) error {
 		return nil
 	}
 	ds, err := Stat(p.Shmid)
-	if p.exited.IsZero() && Exited(p.Pid) {
+	if err != nil {
+		return err
+	}
+	p.nattch, p.late = ds.Nattch, !p.exited.IsZero()
+	if !p.late && Exited(p.Pid) {
 		p.exited = time.Now()
 	}
-	switch dead := !p.exited.IsZero(); {
-	case err != nil:
-		return fmt.Errorf("segment %d: removed while in use", p.Shmid)
-	case ds.Nattch == 1, dead && time.Since(p.exited) > grace:
+	silent := time.Since(p.news)
+	switch {
+	case p.nattch == 1, p.late && time.Since(p.exited) > grace:
 		// Nobody else is attached; or others who only wait as we do.
 		return fmt.Errorf("segment %d: its %s, pid %d, ended before it was "+
 			"done", p.Shmid, p.name, p.Pid)
-	case p.Pid == 0 && time.Since(p.news) > 30*time.Second:
-		return fmt.Errorf("segment %d: no news in 30 s from a %s that cannot "+
-			"be seen from here", p.Shmid, p.name)
+	case silent > 30*time.Second && (p.Pid == 0 || p.nattch < p.before):
+		return fmt.Errorf("segment %d: no news of its %s in 30 s",
+			p.Shmid, p.name)
+	case silent > time.Second && p.before == 0:
+		p.waiting() // somebody made a segment and writes nothing
 	}
 	return nil
 }
 
-// News tells that there was some. Who wrote it is alive: if Pid is not, that
-// was another, such as a reader in C that had made the segment.
+// News tells that there was some. If the process that was watched has ended
+// a while ago, another wrote it: a reader in C, say, had made the segment.
 func (p *Peer) News() {
-	if p.news, p.timeout = time.Now(), 0; !p.exited.IsZero() {
+	p.news, p.before, p.timeout = time.Now(), p.nattch, 0
+	if p.late {
 		p.Pid, p.exited = 0, time.Time{}
 	}
 }

@@ -6,6 +6,7 @@
 package ipc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -44,6 +45,7 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		flag.Usage()
 		os.Exit(2)
 	}
+	<-time.After(1) // Go's first timer needs descriptors: now or never
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signal.Ignore(unix.SIGPIPE) // a write fails with EPIPE instead
 	signals := make(chan os.Signal, 1)
@@ -54,11 +56,11 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 	go func() {
 		by := endedBy{(<-signals).(unix.Signal)}
 		cancel(by)
-		time.Sleep(time.Second) // enough, unless run is stuck in a full pipe
+		<-signals // who insists
 		os.Exit(by.status())
 	}()
 
-	err := run(ctx, output(cancel))
+	err := run(ctx, output{ctx, cancel})
 	if err == nil {
 		err = context.Cause(ctx) // a line was not written
 	}
@@ -83,15 +85,29 @@ type endedBy struct{ unix.Signal }
 func (e endedBy) Error() string { return "ended by signal: " + e.String() }
 func (e endedBy) status() int   { return 128 + int(e.Signal) }
 
-// output is standard output; an error ends the context.
-type output context.CancelCauseFunc
+// output is standard output. An error ends ctx; and the end of ctx frees who
+// is stuck in a full pipe.
+type output struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+}
 
-func (cancel output) Write(line []byte) (int, error) {
-	n, err := os.Stdout.Write(line)
-	if err != nil {
-		cancel(err)
+func (o output) Write(line []byte) (int, error) {
+	line = bytes.Clone(line) // for it may outlive this call
+	done := make(chan error, 1)
+	go func() {
+		_, err := os.Stdout.Write(line)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			o.cancel(err)
+		}
+		return len(line), err
+	case <-o.ctx.Done():
+		return 0, context.Cause(o.ctx)
 	}
-	return n, err
 }
 
 // Note prints a message that the tutorial's program does not have, on

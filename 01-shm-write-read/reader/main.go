@@ -70,8 +70,8 @@ func run(ctx context.Context, stdout io.Writer) error {
 		"Detaching Shared Memory")
 
 	// Detach the segment (shmdt). It lives on until everybody has.
-	if err := unix.SysvShmDetach(writer.Mem); err != nil {
-		return fmt.Errorf("shmdt segment %d: %w", writer.Shmid, err)
+	if err := ipc.Detach(writer.Mem); err != nil {
+		return err
 	}
 	fmt.Fprintln(stdout, "Reading Process: Complete")
 	return nil

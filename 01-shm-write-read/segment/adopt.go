@@ -5,6 +5,7 @@ package segment
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,10 @@ import (
 func CreateOrAdopt(ctx context.Context, key ipc.Key, mode ipc.Mode) (
 	shmid int, mem []byte, err error) {
 	shmid, mem, err = ipc.Create(ctx, key, Size, mode, nil)
-	if !errors.Is(err, unix.EEXIST) {
+	if err == nil && !View(mem).take() {
+		unix.SysvShmDetach(mem)
+		return 0, nil, fmt.Errorf("segment %d: another writer took it", shmid)
+	} else if !errors.Is(err, unix.EEXIST) {
 		return shmid, mem, err
 	}
 	shmid, _, refused := ipc.Lookup(key, Size)
@@ -35,11 +39,21 @@ func CreateOrAdopt(ctx context.Context, key ipc.Key, mode ipc.Mode) (
 			break
 		}
 	}
-	// Of two writers that come here at once, one takes it.
-	if ctx.Err() == nil && shared.Blank() &&
-		shared.Complete.CompareAndSwap(0, taken) {
+	ds, gone := ipc.Stat(shmid)
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case gone != nil || ipc.Exited(ds.Cpid): // nobody waits at it any more
+		unix.SysvShmDetach(mem)
+		return CreateOrAdopt(ctx, key, mode)
+	case shared.take():
 		return shmid, mem, nil
 	}
 	unix.SysvShmDetach(mem)
-	return 0, nil, errors.Join(context.Cause(ctx), err)
+	return 0, nil, err
+}
+
+// take makes a blank segment this writer's. Of two who try, one gets it.
+func (s *Shared) take() bool {
+	return s.Blank() && s.Complete.CompareAndSwap(0, taken)
 }

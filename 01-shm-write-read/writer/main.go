@@ -18,8 +18,6 @@ import (
 	"io"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"example.com/shm-by-example/01-shm-write-read/ipc"
 	"example.com/shm-by-example/01-shm-write-read/segment"
 )
@@ -58,7 +56,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 
 	// Detach the segment (shmdt) and remove it (shmctl). The readers keep it
 	// until they detach too; then the kernel frees it.
-	err = errors.Join(err, unix.SysvShmDetach(mem), ipc.Remove(shmid))
+	err = errors.Join(err, ipc.Detach(mem), ipc.Remove(shmid))
 	if err == nil {
 		fmt.Fprintln(stdout, "Writing Process: Complete")
 	}
@@ -77,7 +75,7 @@ func write(ctx context.Context, stdout io.Writer, shmid int,
 			return err
 		}
 		if _, err := ipc.Stat(shmid); err != nil {
-			return fmt.Errorf("segment %d: removed while in use", shmid)
+			return err
 		}
 	}
 	return nil
