@@ -25,6 +25,7 @@ type session struct {
 	job      job
 	running  map[string]*process
 	attached map[string][]byte
+	open     []*os.File // what programs read, until the end
 }
 
 // process is a program in the background. Its output is in files, so that
@@ -48,8 +49,9 @@ func (s *session) commands() map[string]command {
 		"finish":       {"finish NAME STATUS|SIGNAL [WITHIN]", 2, s.finish},
 		"signal":       {"signal NAME SIGNAL", 2, s.signal},
 		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
-		"until":        {"until segment KEY exists|gone|attached N, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
+		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
 		"segment":      {"segment make|give|attach|detach|remove|fill|int32 KEY ...", 2, s.segment},
+		"semaphores":   {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY", 2, s.semaphores},
 		"letters":      {"letters COUNT LETTER...", 2, s.letters},
 		"nothing-left": {"nothing-left", 0, s.nothingLeft},
 	}
@@ -93,10 +95,12 @@ func (s *session) start(ts *testscript.TestScript, args []string) {
 }
 
 // command is a program on the script's PATH, in its directory. After -uid=N
-// it is run as that user.
+// it is run as that user; after -stdin=FILE it reads that, and after -stdin=
+// it waits for input that never comes.
 func (s *session) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	as, other := strings.CutPrefix(args[0], "-uid=")
-	if other {
+	file, input := strings.CutPrefix(args[0], "-stdin=")
+	if other || input {
 		args = args[1:]
 	}
 	program := args[0]
@@ -112,6 +116,17 @@ func (s *session) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), jobVariable+"=")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if input && file == "" {
+		r, w, err := os.Pipe()
+		ts.Check(err)
+		s.open = append(s.open, r, w)
+		cmd.Stdin = r
+	} else if input {
+		f, err := os.Open(ts.MkAbs(file))
+		ts.Check(err)
+		s.open = append(s.open, f)
+		cmd.Stdin = f
+	}
 	if other {
 		uid, err := strconv.ParseUint(as, 10, 32)
 		ts.Check(err)
@@ -204,6 +219,9 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 	var seen func() bool
 	if args[0] == "segment" {
 		seen = segmentIs(ts, args[1], args[2:])
+	} else if args[0] == "semaphores" {
+		key := parseKey(ts, args[1])
+		seen = func() bool { return semget(key, 0, 0) >= 0 }
 	} else {
 		p := s.process(ts, args[0])
 		switch args[1] {
@@ -386,6 +404,49 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 	}
 }
 
+// semaphores lets a script play the other process of a pair that has them.
+func (s *session) semaphores(ts *testscript.TestScript, args []string) {
+	key := parseKey(ts, args[1])
+	numbers := make([]int16, len(args)-2)
+	for i, arg := range args[2:] {
+		n, err := strconv.ParseInt(arg, 0, 16)
+		ts.Check(err)
+		numbers[i] = int16(n)
+	}
+	add := func(num int, n int16) {
+		op := [3]int16{int16(num), n, 0}
+		_, _, errno := unix.Syscall(unix.SYS_SEMOP, uintptr(semget(key, 0, 0)),
+			uintptr(unsafe.Pointer(&op)), 1)
+		if errno != 0 {
+			ts.Fatalf("semop: %v", errno)
+		}
+	}
+	switch verb := args[0]; {
+	case verb == "make":
+		if semget(key, len(numbers), unix.IPC_CREAT|unix.IPC_EXCL|0o600) < 0 {
+			ts.Fatalf("semget %#x failed", key)
+		}
+		for num, n := range numbers {
+			add(num, n)
+		}
+	case verb == "add" && len(numbers) == 2:
+		add(int(numbers[0]), numbers[1])
+	case verb == "remove":
+		remove("sem", semget(key, 0, 0))
+	default:
+		ts.Fatalf("semaphores make, add or remove, not %s", verb)
+	}
+}
+
+// semget returns the id of a semaphore set, or -1.
+func semget(key, n, flags int) int {
+	id, _, errno := unix.Syscall(unix.SYS_SEMGET, uintptr(key), uintptr(n), uintptr(flags))
+	if errno != 0 {
+		return -1
+	}
+	return int(id)
+}
+
 // letters sets $A to COUNT times A, and so on, for cmpenv.
 func (s *session) letters(ts *testscript.TestScript, args []string) {
 	count, err := strconv.Atoi(args[0])
@@ -411,6 +472,9 @@ func (s *session) end(status int) int {
 		}
 		p.cmd.Process.Kill()
 		<-p.ended
+	}
+	for _, f := range s.open {
+		f.Close()
 	}
 	for _, mem := range s.attached {
 		unix.SysvShmDetach(mem)

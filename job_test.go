@@ -191,7 +191,7 @@ func ownName(pid int) string { return fmt.Sprintf("shm-by-example-%d", pid) }
 
 // The objects of the contract, for machines on which there is no room.
 var (
-	contractKeys  = []uint32{0x1234}
+	contractKeys  = []uint32{0x1234, 0x5678, 12345}
 	contractNames = []string{}
 )
 

@@ -1,0 +1,66 @@
+//go:build linux
+
+// Package message is what the producer and the consumer of lesson 03 agree
+// on: a message in shared memory, its number, and a flag that says that it is
+// ready. Nothing tells the producer that it was read: a consumer that is too
+// slow misses messages. The C programs of the tutorial use the same key and
+// bytes.
+package message
+
+import (
+	"bytes"
+	"encoding/binary"
+	"sync/atomic"
+	"unsafe"
+
+	"example.com/shm-by-example/03-producer-consumer/ipc"
+)
+
+const (
+	DefaultKey = ipc.Key(12345)
+	Size       = 264 // bytes of the segment
+	textSize   = 256 // bytes of the message in it
+)
+
+// Shared is the layout of the segment, Size bytes. The text is accessed in
+// words, each of them atomic, so that all accesses have one order.
+type Shared struct {
+	Counter atomic.Int32                // offset 0: number of the message
+	Message [textSize / 4]atomic.Uint32 // offset 4: text, ends with NUL
+	Ready   atomic.Int32                // offset 260: 1 = may be read
+}
+
+// View lays Shared over an attached segment of Size bytes.
+func View(mem []byte) *Shared {
+	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
+}
+
+// Put writes a message, up to 255 bytes of text, while it is not ready.
+func (s *Shared) Put(number int32, text string) {
+	var buf [textSize]byte
+	copy(buf[:textSize-1], text)
+	s.Ready.Store(0)
+	s.Counter.Store(number)
+	for i := range s.Message {
+		s.Message[i].Store(binary.NativeEndian.Uint32(buf[4*i:]))
+	}
+}
+
+// Get returns the message that is ready; ok is false if none is. The producer
+// may begin the next while this one is being read: if the flag and the number
+// are the same after that as before, it did not.
+func (s *Shared) Get() (number int32, text string, ok bool) {
+	var buf [textSize]byte
+	number = s.Counter.Load()
+	if s.Ready.Load() != 1 {
+		return 0, "", false
+	}
+	for i := range s.Message {
+		binary.NativeEndian.PutUint32(buf[4*i:], s.Message[i].Load())
+	}
+	if s.Ready.Load() != 1 || s.Counter.Load() != number {
+		return 0, "", false
+	}
+	line, _, _ := bytes.Cut(buf[:], []byte{0})
+	return number, string(line), true
+}

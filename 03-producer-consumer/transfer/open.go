@@ -1,0 +1,51 @@
+//go:build linux
+
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/03-producer-consumer/ipc"
+)
+
+// Open waits for the writer's segment, attaches it and finds the semaphores.
+// There is one reader: if another is attached already, Open fails.
+func Open(ctx context.Context, key, semKey ipc.Key, timeout time.Duration) (
+	*Pair, error) {
+	onlyReader := func(ds unix.SysvShmDesc) error {
+		if ds.Nattch > 1 {
+			return fmt.Errorf("key %v: there is a reader already, pid %d",
+				key, ds.Lpid)
+		}
+		return nil
+	}
+	for {
+		writer, err := ipc.Join(ctx, key, Size, 0, "writer", timeout,
+			onlyReader)
+		if err != nil {
+			return nil, err
+		}
+		sems, err := ipc.OpenSemaphores(semKey, 2)
+		ds, gone := ipc.Stat(writer.Shmid)
+		if err == nil && gone == nil && ds.Nattch == 2 {
+			p := &Pair{Key: key, Sems: sems, peer: "writer", pid: writer.Pid,
+				met: true}
+			p.attached(writer.Shmid, writer.Mem)
+			return p, nil
+		}
+		// The tutorial's writer makes the semaphores only now; or another
+		// reader came at the same instant, and both step back.
+		unix.SysvShmDetach(writer.Mem)
+		if err != nil && err != unix.ENOENT {
+			return nil, fmt.Errorf("semget key %v: %w", semKey, err)
+		}
+		if err := ipc.Pause(ctx, rand.N(5*ipc.Tick)); err != nil {
+			return nil, err
+		}
+	}
+}
