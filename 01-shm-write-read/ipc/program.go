@@ -56,7 +56,9 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 	go func() {
 		by := endedBy{(<-signals).(unix.Signal)}
 		cancel(by)
-		<-signals // who insists
+		for start := time.Now(); time.Since(start) < time.Second; {
+			<-signals // a closed terminal sends two; a later one insists
+		}
 		os.Exit(by.status())
 	}()
 
@@ -99,15 +101,20 @@ func (o output) Write(line []byte) (int, error) {
 		_, err := os.Stdout.Write(line)
 		done <- err
 	}()
+	var err error
 	select {
-	case err := <-done:
-		if err != nil {
-			o.cancel(err)
-		}
-		return len(line), err
+	case err = <-done:
 	case <-o.ctx.Done():
-		return 0, context.Cause(o.ctx)
+		select {
+		case err = <-done:
+		case <-time.After(100 * time.Millisecond): // then it is stuck
+			err = context.Cause(o.ctx)
+		}
 	}
+	if err != nil {
+		o.cancel(err)
+	}
+	return len(line), err
 }
 
 // Note prints a message that the tutorial's program does not have, on

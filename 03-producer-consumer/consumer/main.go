@@ -45,31 +45,41 @@ func run(ctx context.Context, stdout io.Writer) error {
 	fmt.Fprintln(stdout, "Consumer: Connected to shared memory")
 	fmt.Fprintf(stdout, "Shared memory ID: %d\n", producer.Shmid)
 
-	// Read the messages, in order and each of them once.
+	err = consume(ctx, stdout, producer, shared)
+
+	// Detach the segment, and remove it; or leave it to the producer, if that
+	// is still at it.
+	err = errors.Join(err, ipc.Detach(producer.Mem))
+	ds, removed := ipc.Stat(producer.Shmid)
+	if err == nil || removed == nil && ds.Nattch == 0 {
+		err = errors.Join(err, ipc.Remove(producer.Shmid))
+	}
+	if err == nil {
+		fmt.Fprintln(stdout, "Consumer: Finished and cleaned up")
+	}
+	return err
+}
+
+// consume reads the messages, in order and each of them once.
+func consume(ctx context.Context, stdout io.Writer, producer *ipc.Peer,
+	shared *message.Shared) error {
 	for last := uint(0); last < *messages; {
 		lost := producer.Watch(ctx)
 		number, text, ok := shared.Get()
-		switch n := uint(number); {
-		case !ok || n == last:
+		switch n := int64(number); {
+		case !ok || n == int64(last):
 			if lost != nil {
 				return lost
 			}
-		case n != last+1:
+		case n != int64(last)+1:
 			return fmt.Errorf("message %d came after message %d: those "+
 				"between are missed", n, last)
 		default:
 			fmt.Fprintf(stdout, "Consumer: Received - Counter: %d, "+
 				"Message: %s\n", number, text)
 			producer.News()
-			last = n
+			last++
 		}
 	}
-
-	// Detach the segment, and remove it.
-	err = errors.Join(ipc.Detach(producer.Mem),
-		ipc.Remove(producer.Shmid))
-	if err == nil {
-		fmt.Fprintln(stdout, "Consumer: Finished and cleaned up")
-	}
-	return err
+	return nil
 }

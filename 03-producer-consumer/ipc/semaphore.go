@@ -14,8 +14,10 @@ import (
 // numbers of these system calls but no functions for them. See svipc(7).
 type Semaphores int
 
-// SEM_UNDO of sys/sem.h: the kernel takes the operation back at exit.
-const SemUndo = 0x1000
+const (
+	SemUndo = 0x1000 // SEM_UNDO: the kernel takes it back at exit
+	NoWait  = 0o4000 // IPC_NOWAIT: EAGAIN rather than wait
+)
 
 type sembuf struct{ num, op, flag int16 } // see semop(2)
 
@@ -26,13 +28,9 @@ type sembuf struct{ num, op, flag int16 } // see semop(2)
 func CreateSemaphores(key Key, mode Mode, values ...int16) (Semaphores, error) {
 	n, flags := len(values), unix.IPC_CREAT|unix.IPC_EXCL|int(mode)
 	set, err := semget(key, n, flags)
-	if err == unix.EEXIST {
-		if set, err = semget(key, 0, 0); err == nil {
-			Note("removing semaphore set %d of key %v: a crash left it",
-				set, key)
-			if err := set.Remove(); err != nil {
-				return 0, err
-			}
+	for start := time.Now(); err == unix.EEXIST; {
+		if err := removeOld(key, n, time.Since(start)); err != nil {
+			return 0, err
 		}
 		set, err = semget(key, n, flags)
 	}
@@ -48,6 +46,31 @@ func CreateSemaphores(key Key, mode Mode, values ...int16) (Semaphores, error) {
 		return 0, fmt.Errorf("semop set %d: %w", set, err)
 	}
 	return set, nil
+}
+
+// removeOld removes the set of key, unless it is in use: then it returns nil
+// for a while, since its last user may be on its way out, and an error later.
+func removeOld(key Key, n int, waited time.Duration) error {
+	old, err := semget(key, 0, 0)
+	if err == unix.ENOENT {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("semget key %v: %w\nchoose another key with -semkey",
+			key, err)
+	}
+	for num := range n {
+		pid := old.LastPid(num)
+		if pid <= 0 || Exited(pid) {
+			continue
+		} else if waited < 3*time.Second {
+			time.Sleep(Tick)
+			return nil
+		}
+		return fmt.Errorf("semget key %v: %w: in use by pid %d\nchoose "+
+			"another key with -semkey", key, unix.EEXIST, pid)
+	}
+	Note("removing semaphore set %d of key %v: a crash left it", old, key)
+	return old.Remove()
 }
 
 // OpenSemaphores finds the set of key, of n semaphores or more; ENOENT if
@@ -73,8 +96,8 @@ func (s Semaphores) Add(num, op, flag int16, d time.Duration) error {
 }
 
 func (s Semaphores) semtimedop(ops []sembuf, d time.Duration) error {
-	limit := unix.NsecToTimespec(int64(d))
-	for {
+	for end := time.Now().Add(d); ; {
+		limit := unix.NsecToTimespec(max(0, int64(time.Until(end))))
 		_, _, errno := unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(s),
 			uintptr(unsafe.Pointer(&ops[0])), uintptr(len(ops)),
 			uintptr(unsafe.Pointer(&limit)), 0, 0)
@@ -86,15 +109,21 @@ func (s Semaphores) semtimedop(ops []sembuf, d time.Duration) error {
 	}
 }
 
-// Value returns the value of semaphore num. See GETVAL in semctl(2).
-func (s Semaphores) Value(num int) (int, error) {
-	const getval = 12
+// Value returns the value of semaphore num, or -1 if the set has been removed.
+// See GETVAL in semctl(2).
+func (s Semaphores) Value(num int) int { return s.get(num, 12) }
+
+// LastPid returns who did the last operation on semaphore num, 0 if nobody
+// or not known, -1 if the set has been removed. See GETPID in semctl(2).
+func (s Semaphores) LastPid(num int) int32 { return int32(s.get(num, 11)) }
+
+func (s Semaphores) get(num, what int) int {
 	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s), uintptr(num),
-		getval, 0, 0, 0)
+		uintptr(what), 0, 0, 0)
 	if errno != 0 {
-		return 0, errno
+		return -1
 	}
-	return int(n), nil
+	return int(n)
 }
 
 // Remove removes the set; who waits in it gets EIDRM. That it has been

@@ -11,7 +11,10 @@ import (
 
 // Stdin is standard input for programs that a signal must be able to end
 // while they wait for it: then a read returns the cause of ctx.
-type Stdin struct{ Ctx context.Context }
+type Stdin struct {
+	Ctx  context.Context
+	Idle func() error // if not nil: called now and then; an error ends it
+}
 
 // Read reads what there is, at least a byte. See poll(2) and read(2).
 func (s Stdin) Read(p []byte) (int, error) {
@@ -21,6 +24,11 @@ func (s Stdin) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		ready, err := unix.Poll(fds, 100) // ms
+		if ready == 0 && s.Idle != nil {
+			if err := s.Idle(); err != nil {
+				return 0, err
+			}
+		}
 		if err == nil && ready == 0 || err == unix.EINTR {
 			continue
 		}

@@ -51,9 +51,9 @@ func run(ctx context.Context, stdout io.Writer) error {
 
 	// The consumer removes the segment; the producer does if there is no
 	// consumer attached, or if the messages are not complete.
-	ds, removed := ipc.Stat(shmid)
 	err = errors.Join(err, ipc.Detach(mem))
-	if err != nil || removed == nil && ds.Nattch == 1 {
+	ds, removed := ipc.Stat(shmid)
+	if err != nil || removed == nil && ds.Nattch == 0 {
 		err = errors.Join(err, ipc.Remove(shmid))
 	}
 	if err == nil {

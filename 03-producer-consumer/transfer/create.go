@@ -16,11 +16,16 @@ import (
 func Create(ctx context.Context, key, semKey ipc.Key, mode ipc.Mode,
 	timeout time.Duration) (*Pair, error) {
 	p := &Pair{Key: key, peer: "reader", timeout: timeout}
+	made := false
 	shmid, mem, err := ipc.Create(ctx, key, Size, mode, func() (err error) {
 		p.Sems, err = ipc.CreateSemaphores(semKey, mode, 1, 0)
+		made = err == nil
 		return err
 	})
 	if err != nil {
+		if made {
+			p.Sems.Remove()
+		}
 		return nil, err
 	}
 	p.attached(shmid, mem)

@@ -24,25 +24,31 @@ func Open(ctx context.Context, key, semKey ipc.Key, timeout time.Duration) (
 		}
 		return nil
 	}
+	var found time.Time // the first writer
 	for {
 		writer, err := ipc.Join(ctx, key, Size, 0, "writer", timeout,
 			onlyReader)
 		if err != nil {
 			return nil, err
 		}
+		if found.IsZero() {
+			found = time.Now()
+		}
 		sems, err := ipc.OpenSemaphores(semKey, 2)
 		ds, gone := ipc.Stat(writer.Shmid)
 		if err == nil && gone == nil && ds.Nattch == 2 {
 			p := &Pair{Key: key, Sems: sems, peer: "writer", pid: writer.Pid,
-				met: true}
+				known: true}
 			p.attached(writer.Shmid, writer.Mem)
 			return p, nil
 		}
 		// The tutorial's writer makes the semaphores only now; or another
 		// reader came at the same instant, and both step back.
 		unix.SysvShmDetach(writer.Mem)
-		if err != nil && err != unix.ENOENT {
-			return nil, fmt.Errorf("semget key %v: %w", semKey, err)
+		late := time.Since(found) > 2*time.Second && err == unix.ENOENT
+		if err != nil && err != unix.ENOENT || late {
+			return nil, fmt.Errorf("semget key %v: %w\ngive both programs the "+
+				"same -semkey", semKey, err)
 		}
 		if err := ipc.Pause(ctx, rand.N(5*ipc.Tick)); err != nil {
 			return nil, err

@@ -41,8 +41,9 @@ type Pair struct {
 	Sems ipc.Semaphores
 
 	peer    string // what the other is called
-	pid     int32  // its pid, if known
-	met     bool   // it is there, or has been
+	known   bool   // it has been there
+	pid     int32  // its pid; 0 if that cannot be seen from here
+	gave    bool   // the token has been passed on
 	shmid   int
 	mem     []byte
 	timeout time.Duration // longest wait until it comes; 0 is no limit
@@ -59,25 +60,26 @@ func (p *Pair) Take(ctx context.Context, num int16) error {
 	for start, notes := time.Now(), 0; ; {
 		err := p.Sems.Add(num, -1, 0, 200*time.Millisecond)
 		if err == nil {
-			return nil
+			return p.met(num)
 		} else if err != unix.EAGAIN {
 			return p.removed(err)
 		}
-		// No token for a while: is there a reason? If it is with neither
-		// of the semaphores, the other process has taken it.
-		ds, err := ipc.Stat(p.shmid)
-		given, _ := p.Sems.Value(Read)
-		p.met = p.met || ds.Nattch > 1 || given == 0
+		// No token for a while. If it is with neither of the semaphores, the
+		// reader has it.
+		if num == Write && p.Sems.Value(Read) == 0 {
+			p.pid = p.Sems.LastPid(Read)
+			p.known = true
+		}
+		if err = p.Check(); err == nil {
+			err = context.Cause(ctx)
+		}
 		waited := time.Since(start)
 		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
+		case err != nil && p.Sems.Add(num, -1, ipc.NoWait, 0) == nil:
+			return nil // it was the other's last act
 		case err != nil:
 			return err
-		case p.met && (ds.Nattch == 1 || ipc.Exited(p.pid)):
-			return fmt.Errorf("segment %d: the %s ended before it was done",
-				p.shmid, p.peer)
-		case p.met:
+		case p.known:
 		case p.timeout > 0 && waited > p.timeout:
 			return fmt.Errorf("no %s came within %v", p.peer, p.timeout)
 		case notes == 0:
@@ -90,8 +92,35 @@ func (p *Pair) Take(ctx context.Context, num int16) error {
 	}
 }
 
+// met tells the writer by whom it got the token back: it must always be the
+// same reader, lest two readers get a part each.
+func (p *Pair) met(num int16) error {
+	if num == Read || !p.gave {
+		return nil
+	}
+	pid := p.Sems.LastPid(Read)
+	if p.known && pid != p.pid {
+		return fmt.Errorf("segment %d: the reader, pid %d, ended before it "+
+			"was done, and pid %d came in its place", p.shmid, p.pid, pid)
+	}
+	p.pid, p.known = pid, true
+	return nil
+}
+
+// Check returns an error if the other process has ended, or the segment has
+// been removed.
+func (p *Pair) Check() error {
+	ds, err := ipc.Stat(p.shmid)
+	if err == nil && p.known && (ds.Nattch == 1 || ipc.Exited(p.pid)) {
+		err = fmt.Errorf("segment %d: the %s ended before it was done",
+			p.shmid, p.peer)
+	}
+	return err
+}
+
 // Give passes the token on: V on semaphore num.
 func (p *Pair) Give(num int16) error {
+	p.gave = true
 	if err := p.Sems.Add(num, 1, 0, 0); err != nil {
 		return p.removed(err)
 	}
@@ -99,8 +128,11 @@ func (p *Pair) Give(num int16) error {
 }
 
 func (p *Pair) removed(err error) error {
-	return fmt.Errorf("semop set %d: %w: the %s stopped, or somebody else "+
-		"removed it", p.Sems, err, p.peer)
+	if err == unix.EIDRM || err == unix.EINVAL {
+		return fmt.Errorf("semop set %d: %w: the %s stopped, or somebody else "+
+			"removed it", p.Sems, unix.EIDRM, p.peer)
+	}
+	return fmt.Errorf("semop set %d: %w", p.Sems, err)
 }
 
 // Detach detaches the segment. See shmdt(2).

@@ -63,7 +63,8 @@ func run(ctx context.Context, stdout io.Writer) error {
 // send passes standard input on, in blocks as large as they come, and then
 // waits until the reader has seen the end of it.
 func send(ctx context.Context, shared *transfer.Pair) error {
-	stdin := bufio.NewReaderSize(ipc.Stdin{Ctx: ctx}, 64<<10)
+	stdin := bufio.NewReaderSize(
+		ipc.Stdin{Ctx: ctx, Idle: shared.Check}, 64<<10)
 	for {
 		if err := shared.Take(ctx, transfer.Write); err != nil {
 			return err
