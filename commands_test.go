@@ -26,6 +26,7 @@ type session struct {
 	running  map[string]*process
 	attached map[string][]byte
 	open     []*os.File // what programs read, until the end
+	keyboard *os.File   // of the program started last with -stdin=
 }
 
 // process is a program in the background. Its output is in files, so that
@@ -33,6 +34,7 @@ type session struct {
 type process struct {
 	cmd      *exec.Cmd
 	out, err string        // names of files
+	keyboard *os.File      // if it has one, its standard input
 	ended    chan struct{} // closed when it has been waited for
 }
 
@@ -47,9 +49,10 @@ func (s *session) commands() map[string]command {
 	}{
 		"start":        {"start NAME PROGRAM [ARG...]", 2, s.start},
 		"finish":       {"finish NAME STATUS|SIGNAL [WITHIN]", 2, s.finish},
+		"enter":        {"enter NAME", 1, s.enter},
 		"signal":       {"signal NAME SIGNAL", 2, s.signal},
 		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
-		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
+		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until file FILE exists|gone, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
 		"segment":      {"segment make|give|attach|detach|remove|fill|int32 KEY ...", 2, s.segment},
 		"semaphores":   {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY", 2, s.semaphores},
 		"letters":      {"letters COUNT LETTER...", 2, s.letters},
@@ -78,7 +81,9 @@ func (s *session) start(ts *testscript.TestScript, args []string) {
 		err:   ts.MkAbs(name + ".err"),
 		ended: make(chan struct{}),
 	}
+	s.keyboard = nil
 	p.cmd = s.command(ts, args[1:])
+	p.keyboard = s.keyboard
 	stdout, err := os.Create(p.out)
 	ts.Check(err)
 	defer stdout.Close()
@@ -120,6 +125,7 @@ func (s *session) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 		r, w, err := os.Pipe()
 		ts.Check(err)
 		s.open = append(s.open, r, w)
+		s.keyboard = w
 		cmd.Stdin = r
 	} else if input {
 		f, err := os.Open(ts.MkAbs(file))
@@ -201,6 +207,16 @@ func checkStatus(ts *testscript.TestScript, state *os.ProcessState, stderr, want
 	}
 }
 
+// enter presses Enter for a program that was started with -stdin=.
+func (s *session) enter(ts *testscript.TestScript, args []string) {
+	p := s.process(ts, args[0])
+	if p.keyboard == nil {
+		ts.Fatalf("%s has no keyboard: start it with -stdin=", args[0])
+	}
+	_, err := p.keyboard.WriteString("\n")
+	ts.Check(err)
+}
+
 // signal sends a signal; that the program has just ended is no failure.
 func (s *session) signal(ts *testscript.TestScript, args []string) {
 	p := s.process(ts, args[0])
@@ -219,6 +235,11 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 	var seen func() bool
 	if args[0] == "segment" {
 		seen = segmentIs(ts, args[1], args[2:])
+	} else if args[0] == "file" {
+		seen = func() bool {
+			_, err := os.Lstat(ts.MkAbs(args[1]))
+			return (err == nil) == (args[2] == "exists")
+		}
 	} else if args[0] == "semaphores" {
 		key := parseKey(ts, args[1])
 		seen = func() bool { return semget(key, 0, 0) >= 0 }

@@ -192,7 +192,7 @@ func ownName(pid int) string { return fmt.Sprintf("shm-by-example-%d", pid) }
 // The objects of the contract, for machines on which there is no room.
 var (
 	contractKeys  = []uint32{0x1234, 0x5678, 12345}
-	contractNames = []string{}
+	contractNames = []string{"my_shared_memory", "large_shared_memory", "optimized_buffer"}
 )
 
 // jobs are those that ran, to see at the end that they left nothing.

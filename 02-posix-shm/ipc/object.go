@@ -1,0 +1,234 @@
+//go:build linux
+
+package ipc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Name is the name of a POSIX object, a flag.Value: a slash, and no other.
+type Name string
+
+func (n Name) String() string { return string(n) }
+
+// Set takes up to 255 bytes, which make a file name. See shm_open(3).
+func (n *Name) Set(s string) error {
+	file, ok := strings.CutPrefix(s, "/")
+	if !ok || file == "" || file == "." || file == ".." || len(s) > 255 ||
+		strings.ContainsAny(file, "/\x00") {
+		return errors.New("want a slash and a name of up to 254 bytes")
+	}
+	*n = Name(s)
+	return nil
+}
+
+// path is the file that the object is: shm_open(3) is open(2) of it.
+func (n Name) path() string { return "/dev/shm" + string(n) }
+
+const createFlags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL |
+	unix.O_NOFOLLOW | unix.O_CLOEXEC
+
+// CreateObject makes the object, size bytes with permissions mode (less the
+// umask), and reserves its memory: a full /dev/shm is an error here and not a
+// SIGBUS later. What a crash left it replaces; an object that must stay is an
+// error that says why. See shm_open(3), fallocate(2).
+func CreateObject(ctx context.Context, name Name, size int64, mode Mode) (
+	*os.File, error) {
+	for {
+		fd, err := unix.Open(name.path(), createFlags, uint32(mode))
+		switch err {
+		case nil:
+			f := os.NewFile(uintptr(fd), name.path())
+			return f, Reserve(f, name, size)
+		case unix.EEXIST:
+			if err := makeRoomFor(name, size); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("shm_open %s: %w", name, err)
+		}
+		if err := Pause(ctx, Tick); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// Reserve gives a new object its size and its pages, or removes it.
+func Reserve(f *os.File, name Name, size int64) error {
+	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+	for err == unix.EINTR {
+		err = unix.Fallocate(int(f.Fd()), 0, 0, size)
+	}
+	if err == nil {
+		return nil
+	}
+	RemoveObject(name)
+	f.Close()
+	return fmt.Errorf("fallocate %s, %d bytes: %w\ndf -h /dev/shm shows what "+
+		"there is", name, size, err)
+}
+
+// makeRoomFor removes an object that a crash left. It returns nil to try
+// again, and for an object that must stay the reason.
+func makeRoomFor(name Name, size int64) error {
+	f, err := examine(name, unix.O_RDWR, size)
+	if err == unix.ENOENT || err == unix.EAGAIN {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	// Of several who want to remove it one may, lest another's new object of
+	// the same name is removed. The others have it open for an instant.
+	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil
+	}
+	for i := 0; i < 10 && !Unused(f); i++ {
+		time.Sleep(Tick)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
+		return err
+	}
+	if !Unused(f) {
+		return fmt.Errorf("shm_open %s: %w: in use\nwait until it ends, or "+
+			"choose another name with -name", name, unix.EEXIST)
+	}
+	Note("removing %s: a crash left it", name)
+	return RemoveObject(name)
+}
+
+// examine opens an object that exists, and refuses what cannot be one of
+// ours: ENOENT or EAGAIN mean to look again later.
+func examine(name Name, access int, size int64) (*os.File, error) {
+	fd, err := unix.Open(name.path(), access|unix.O_NOFOLLOW|
+		unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	var st unix.Stat_t
+	if err == unix.ENOENT || err == unix.EAGAIN {
+		return nil, err
+	} else if err == nil {
+		err = unix.Fstat(fd, &st)
+	} else {
+		unix.Lstat(name.path(), &st) // to say what it is instead
+	}
+	uid := os.Geteuid()
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode != 0:
+		err = fmt.Errorf("shm_open %s: it is no shared memory object\nremove "+
+			"%s, or choose another name with -name", name, name.path())
+	case int(st.Uid) != uid:
+		err = fmt.Errorf("shm_open %s: %w: it belongs to uid %d\ngive all "+
+			"programs a name of your own: -name %s-%d",
+			name, unix.EEXIST, st.Uid, name, uid)
+	case err != nil:
+		err = fmt.Errorf("shm_open %s: %w", name, err)
+	case st.Nlink == 0:
+		err = unix.ENOENT
+	case st.Size != 0 && st.Size != size:
+		err = fmt.Errorf("shm_open %s: %w: %d bytes, %d wanted\nchoose "+
+			"another name with -name, or remove %s",
+			name, unix.EEXIST, st.Size, size, name.path())
+	}
+	if err != nil {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name.path()), nil
+}
+
+// OpenObject waits until somebody has made the object, of size bytes, and has
+// it open, and opens it with access unix.O_RDONLY or O_RDWR. A timeout of 0 is
+// no limit. See shm_open(3).
+func OpenObject(ctx context.Context, name Name, size int64, access int,
+	timeout time.Duration) (*os.File, error) {
+	waiting := sync.OnceFunc(func() { Note("waiting for %s", name) })
+	hint := time.AfterFunc(5*time.Second, func() {
+		Note("still waiting: other -name, other user, other container?")
+	})
+	defer hint.Stop()
+	for start := time.Now(); ; {
+		f, err := examine(name, access, size)
+		if err == nil {
+			if st, err := f.Stat(); err == nil && st.Size() == size &&
+				!Unused(f) {
+				return f, nil
+			}
+			f.Close() // not ready, or left by a crash
+		} else if err != unix.ENOENT && err != unix.EAGAIN {
+			return nil, err
+		}
+		waiting()
+		if timeout > 0 && time.Since(start) > timeout {
+			return nil, fmt.Errorf("%s did not come within %v", name, timeout)
+		}
+		if err := Pause(ctx, Tick); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// OpenOrCreate opens the object if there is one, and else creates it, without
+// a size yet. See shm_open(3).
+func OpenOrCreate(name Name, size int64, mode Mode) (*os.File, error) {
+	for {
+		f, err := examine(name, unix.O_RDWR, size)
+		if err != unix.ENOENT && err != unix.EAGAIN {
+			return f, err
+		}
+		fd, err := unix.Open(name.path(), createFlags, uint32(mode))
+		if err == nil {
+			return os.NewFile(uintptr(fd), name.path()), nil
+		} else if err != unix.EEXIST {
+			return nil, fmt.Errorf("shm_open %s: %w", name, err)
+		}
+	}
+}
+
+// Unused tells whether nobody else has the object open or mapped, whatever
+// language it is written in: only then does the kernel grant a write lease,
+// which is given back at once. See F_SETLEASE in fcntl(2).
+func Unused(f *os.File) bool {
+	_, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	if err != nil {
+		return false
+	}
+	unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+	return true
+}
+
+// RemoveObject removes the name; the memory goes when nobody has it open or
+// mapped. That it is gone already is no error. See shm_unlink(3).
+func RemoveObject(name Name) error {
+	if err := unix.Unlink(name.path()); err != nil && err != unix.ENOENT {
+		return fmt.Errorf("shm_unlink %s: %w", name, err)
+	}
+	return nil
+}
+
+// Guard calls use, which touches mapped memory. That the object has been
+// truncated meanwhile is an error, where a C program dies of SIGBUS.
+func Guard(use func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		switch fault := recover().(type) {
+		case nil:
+		default:
+			panic(fault)
+		case interface{ Addr() uintptr }:
+			err = fmt.Errorf("no memory at %#x: somebody has truncated "+
+				"the object", fault.Addr())
+		}
+	}()
+	return use()
+}

@@ -1,0 +1,54 @@
+//go:build linux
+
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+const hugePage = 2 << 20 // bytes, on most machines
+
+// mapHuge maps the object in a huge page. MAP_HUGETLB, which the tutorial
+// tries, never works for a file in tmpfs. What does is to map the file where
+// a huge page may begin, and to ask the kernel to gather its pages into one;
+// its file may be shorter. See MADV_COLLAPSE in madvise(2), Linux 6.1.
+func mapHuge(file *os.File) ([]byte, error) {
+	base, err := unix.MmapPtr(-1, 0, nil, 2*hugePage, unix.PROT_NONE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	at := unsafe.Add(base, hugePage-uintptr(base)%hugePage)
+	_, err = unix.MmapPtr(int(file.Fd()), 0, at, hugePage,
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	mem := unsafe.Slice((*byte)(at), hugePage)
+	_ = mem[0] // the first touch
+	err = unix.Madvise(mem, unix.MADV_COLLAPSE)
+	if err == nil && !inHugePage(uintptr(at)) {
+		err = errors.New("the kernel says yes, but does not map one")
+	}
+	if err != nil {
+		unix.MunmapPtr(base, 2*hugePage)
+		return nil, fmt.Errorf("madvise MADV_COLLAPSE: %w", err)
+	}
+	return mem, nil
+}
+
+// inHugePage looks the mapping up in /proc/self/smaps. See proc(5).
+func inHugePage(at uintptr) bool {
+	text, _ := os.ReadFile("/proc/self/smaps")
+	_, rest, _ := strings.Cut(string(text), fmt.Sprintf("\n%x-", at))
+	_, rest, _ = strings.Cut(rest, "\nShmemPmdMapped:")
+	kB := 0
+	fmt.Sscan(rest, &kB)
+	return kB > 0
+}

@@ -1,0 +1,39 @@
+//go:build linux
+
+package ring
+
+import (
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/ipc"
+)
+
+// Meter tells how fast items go through, on standard error.
+type Meter struct {
+	Total uint64 // items that will go through
+	Start time.Time
+	last  time.Time
+}
+
+// Count shows progress, once a second and only on a terminal.
+func (m *Meter) Count(done uint64) {
+	if done%(1<<20) != 0 || time.Since(m.Start) < time.Second ||
+		time.Since(m.last) < time.Second {
+		return
+	}
+	m.last = time.Now()
+	_, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
+	if err == nil {
+		ipc.Note("%d of %d items, %d %%", done, m.Total, 100*done/m.Total)
+	}
+}
+
+// Report prints the rate.
+func (m *Meter) Report() {
+	took := time.Since(m.Start)
+	ipc.Note("%d items in %.3f s, %.1f million a second", m.Total,
+		took.Seconds(), float64(m.Total)/took.Seconds()/1e6)
+}

@@ -1,0 +1,128 @@
+//go:build linux
+
+package ring
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/ipc"
+)
+
+const DefaultName = ipc.Name("/optimized_buffer")
+
+// Object is the mapped object, as one of the two processes has it. It is that
+// process's Peer, too: the kernel knows whether anybody else has it open.
+type Object struct {
+	Mem     []byte
+	file    *os.File
+	name    ipc.Name
+	peer    string        // what the other is called
+	met     bool          // it has been seen
+	start   time.Time     // of the wait for it
+	notes   int           // how often that has been said
+	timeout time.Duration // longest wait for it; 0 is no limit
+}
+
+// Create makes the object, for the producer.
+func Create(ctx context.Context, name ipc.Name, mode ipc.Mode,
+	timeout time.Duration, huge bool) (*Object, error) {
+	file, err := ipc.CreateObject(ctx, name, Size, mode)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{file: file, name: name, peer: "consumer", timeout: timeout}
+	if err := o.mmap(huge); err != nil {
+		return nil, errors.Join(err, file.Close(), ipc.RemoveObject(name))
+	}
+	return o, nil
+}
+
+// Open waits for the producer's object, for the consumer. There is one: it
+// has locked the line of the consumer's index.
+func Open(ctx context.Context, name ipc.Name, timeout time.Duration,
+	huge bool) (*Object, error) {
+	file, err := ipc.OpenObject(ctx, name, Size, unix.O_RDWR, timeout)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{file: file, name: name, peer: "producer", met: true}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 64, Len: 64}
+	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
+	if errors.Is(err, unix.EAGAIN) {
+		err = fmt.Errorf("%s has a consumer already", name)
+	}
+	if err == nil {
+		err = o.mmap(huge)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return o, nil
+}
+
+func (o *Object) mmap(huge bool) (err error) {
+	if huge {
+		o.Mem, err = mapHuge(o.file)
+		if err == nil {
+			ipc.Note("the object is in a huge page")
+		} else {
+			ipc.Note("no huge page: %v", err)
+		}
+	}
+	if o.Mem == nil {
+		o.Mem, err = unix.Mmap(int(o.file.Fd()), 0, Size,
+			unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_SHARED|unix.MAP_POPULATE)
+	}
+	if err != nil {
+		return fmt.Errorf("mmap %s: %w", o.name, err)
+	}
+	if err := unix.Mlock(o.Mem[:Size]); err != nil {
+		ipc.Note("mlock %s: %v: see ulimit -l", o.name, err)
+	}
+	return nil
+}
+
+// Describe prints the tutorial's two lines.
+func (o *Object) Describe(stdout io.Writer) {
+	fmt.Fprintf(stdout, "Optimized shared memory created at %p\n", &o.Mem[0])
+	line, _ := os.ReadFile(
+		"/sys/devices/system/cpu/cpu0/cache/index0/coherency_line_size")
+	fmt.Fprintf(stdout, "Cache line size: %s bytes\n",
+		strings.TrimSpace(string(line)))
+}
+
+// Check implements Peer.
+func (o *Object) Check() error {
+	alone := ipc.Unused(o.file)
+	o.met = o.met || !alone || View(o.Mem).ConsumerIndex.Load() > 0
+	if o.start.IsZero() {
+		o.start = time.Now()
+	}
+	waited := time.Since(o.start)
+	switch {
+	case o.met && alone:
+		return fmt.Errorf("%s: the %s ended before it was done", o.name, o.peer)
+	case o.met:
+	case o.timeout > 0 && waited > o.timeout:
+		return fmt.Errorf("no %s came within %v", o.peer, o.timeout)
+	case o.notes == 0:
+		ipc.Note("waiting for a %s on %s", o.peer, o.name)
+		o.notes++
+	case o.notes == 1 && waited > 5*time.Second:
+		ipc.Note("still waiting: other -name, other user, other container?")
+		o.notes++
+	}
+	return nil
+}
+
+// Close closes the object. The mapping ends with the process.
+func (o *Object) Close() error { return o.file.Close() }

@@ -1,0 +1,65 @@
+//go:build linux
+
+// Producer puts numbers into a ring buffer in shared memory, 0, 1, 2 and so
+// on, as fast as the consumer takes them out.
+//
+//	terminal 1$ go run ./02-posix-shm/ring/producer
+//	terminal 2$ go run ./02-posix-shm/ring/consumer
+//
+// See mmap(2) and futex(2).
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"time"
+
+	"example.com/shm-by-example/02-posix-shm/ipc"
+	"example.com/shm-by-example/02-posix-shm/ring"
+)
+
+var (
+	name    = ring.DefaultName
+	mode    = ipc.Mode(0o600)
+	items   = flag.Uint64("n", 10_000_000, "`number` of items to put")
+	huge    = flag.Bool("huge", false, "try to have it in a huge page")
+	timeout = flag.Duration("timeout", 0,
+		"longest `time` to wait for a consumer; 0 is no limit")
+)
+
+func main() {
+	flag.Var(&name, "name", "`name` of the object")
+	flag.Var(&mode, "mode", "permission `bits` of the object, octal")
+	ipc.Main(run)
+}
+
+func run(ctx context.Context, stdout io.Writer) error {
+	// Create the object, map it, and lock it in memory.
+	object, err := ring.Create(ctx, name, mode, *timeout, *huge)
+	if err != nil {
+		return err
+	}
+	object.Describe(stdout)
+
+	err = ipc.Guard(func() error { return produce(ctx, object) })
+	return errors.Join(err, object.Close(), ipc.RemoveObject(name))
+}
+
+// produce puts the items in, and waits until they have all been taken.
+func produce(ctx context.Context, object *ring.Object) error {
+	producer := ring.NewProducer(ring.View(object.Mem), object)
+	meter := ring.Meter{Total: *items, Start: time.Now()}
+	for k := range *items {
+		if err := producer.Push(ctx, int32(k)); err != nil {
+			return err
+		}
+		meter.Count(k)
+	}
+	if err := producer.Drain(ctx); err != nil {
+		return err
+	}
+	meter.Report()
+	return nil
+}
