@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -92,14 +93,11 @@ func makeRoomFor(name Name, size int64) error {
 	if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
 		return nil
 	}
-	for i := 0; i < 10 && !Unused(f); i++ {
-		time.Sleep(Tick)
-	}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
 		return err
 	}
-	if !Unused(f) {
+	if !Abandoned(f) {
 		return fmt.Errorf("shm_open %s: %w: in use\nwait until it ends, or "+
 			"choose another name with -name", name, unix.EEXIST)
 	}
@@ -205,6 +203,18 @@ func Unused(f *os.File) bool {
 	}
 	unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
 	return true
+}
+
+// Abandoned is Unused, asked again for half a second: others may open the
+// object for an instant, to look at it, as we do.
+func Abandoned(f *os.File) bool {
+	for range 50 {
+		if Unused(f) {
+			return true
+		}
+		time.Sleep(rand.N(2 * Tick))
+	}
+	return false
 }
 
 // RemoveObject removes the name; the memory goes when nobody has it open or

@@ -9,7 +9,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -97,16 +96,14 @@ func (a *attachment) enterAsMember(stdout io.Writer) error {
 // firstOfAll tells whether nobody has the object. A count above 0 is then
 // what a crash left, unless a C program is there, which locks no byte.
 func (a *attachment) firstOfAll(others int32) bool {
-	for i := 0; others == 0 && a.Count.Load() > 0; i++ {
-		if ipc.Unused(a.object) {
-			ipc.Note("%d processes ended without detaching", a.Count.Load())
-			return true
-		} else if i == 10 {
-			return false
-		}
-		time.Sleep(ipc.Tick) // others open it for an instant, see attach
+	if others > 0 || a.Count.Load() == 0 {
+		return others == 0
 	}
-	return others == 0
+	if !ipc.Abandoned(a.object) {
+		return false
+	}
+	ipc.Note("%d processes ended without detaching", a.Count.Load())
+	return true
 }
 
 // correct makes the count in the object that of the kernel.
@@ -131,7 +128,7 @@ func (a *attachment) detach(stdout io.Writer) error {
 	others, err := a.others()
 	a.Count.Store(others)
 	err = errors.Join(err, unix.Munmap(a.mem))
-	if err == nil && others == 0 && ipc.Unused(a.object) {
+	if err == nil && others == 0 && ipc.Abandoned(a.object) {
 		err = ipc.RemoveObject(name)
 		fmt.Fprintln(stdout, "Cleaned up shared memory")
 	}
