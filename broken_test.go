@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,7 +26,8 @@ func TestBroken(t *testing.T) {
 				b := readBroken(t, file)
 				j := job{
 					Script: "testdata/" + lesson + "/" + b.script + ".txtar",
-					Path:   []string{filepath.Join(b.build(t, lesson), lesson)},
+					Path: []string{filepath.Join(b.build(t, lesson), lesson),
+						filepath.Join(built, lesson)},
 				}
 				if strings.HasPrefix(b.script, "contract/") {
 					j.Room, j.Contract = privateRoom(), true
@@ -83,7 +85,8 @@ func readBroken(t *testing.T, file string) (b broken) {
 	return b
 }
 
-// build builds the lesson's programs with the change laid over the source.
+// build builds the program that is changed, or all of the lesson if it is not
+// clear which are, with the change laid over the source.
 func (b broken) build(t *testing.T, lesson string) (dir string) {
 	text, err := os.ReadFile(b.file)
 	if err != nil {
@@ -102,6 +105,13 @@ func (b broken) build(t *testing.T, lesson string) (dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mains, err := mainPackages(lesson)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if own := "./" + filepath.Dir(b.file); slices.Contains(mains, own) {
+		mains = []string{own}
+	}
 	overlay, err := json.Marshal(map[string]map[string]string{
 		"Replace": {original: changed},
 	})
@@ -109,7 +119,8 @@ func (b broken) build(t *testing.T, lesson string) (dir string) {
 		err = os.WriteFile(filepath.Join(dir, "overlay.json"), overlay, 0o644)
 	}
 	if err == nil {
-		err = build(dir, lesson, "-overlay", filepath.Join(dir, "overlay.json"))
+		err = build(dir, lesson, mains, "-ldflags=-w", "-overlay",
+			filepath.Join(dir, "overlay.json"))
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -65,7 +65,11 @@ func runTests(m *testing.M) int {
 	if err == nil {
 		built = filepath.Join(dir, "bin")
 		for _, lesson := range lessons() {
-			err = errors.Join(err, build(built, lesson))
+			mains, e := mainPackages(lesson)
+			if e == nil {
+				e = build(built, lesson, mains)
+			}
+			err = errors.Join(err, e)
 		}
 	}
 	if err != nil {
@@ -86,13 +90,9 @@ func lessons() []string {
 	return dirs
 }
 
-// build builds the programs of a lesson: dir/LESSON/PROGRAM. One with main.go
-// in the lesson's own directory has the lesson's name.
-func build(dir, lesson string, flags ...string) error {
-	mains, err := mainPackages(lesson)
-	if err != nil {
-		return err
-	}
+// build builds programs of a lesson: dir/LESSON/PROGRAM. One with main.go in
+// the lesson's own directory has the lesson's name.
+func build(dir, lesson string, mains []string, flags ...string) error {
 	out := filepath.Join(dir, lesson)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
