@@ -62,7 +62,8 @@ func run(ctx context.Context, stdout io.Writer) error {
 				"Read %d bytes\n", len(block))
 			last = block
 			writer.News()
-		} else if lost != nil && !done {
+		}
+		if lost != nil && !done {
 			return lost
 		}
 	}

@@ -67,10 +67,7 @@ func consume(ctx context.Context, stdout io.Writer, producer *ipc.Peer,
 		lost := producer.Watch(ctx)
 		number, text, ok := shared.Get()
 		switch n := int64(number); {
-		case !ok || n == int64(last):
-			if lost != nil {
-				return lost
-			}
+		case !ok || n == int64(last): // nothing new
 		case n != int64(last)+1:
 			return fmt.Errorf("message %d came after message %d: those "+
 				"between are missed", n, last)
@@ -79,6 +76,9 @@ func consume(ctx context.Context, stdout io.Writer, producer *ipc.Peer,
 				"Message: %s\n", number, text)
 			producer.News()
 			last++
+		}
+		if lost != nil && last < *messages {
+			return lost
 		}
 	}
 	return nil
