@@ -46,7 +46,7 @@ func run(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	defer func() {
-		err = errors.Join(err, object.Close(), ipc.RemoveObject(name))
+		err = errors.Join(err, ipc.RemoveObject(name), object.Close())
 	}()
 
 	// Map it into this process: from now on it is memory like any other.
@@ -57,7 +57,13 @@ func run(ctx context.Context, stdout io.Writer) (err error) {
 	}
 
 	// Write to it, with the NUL that ends a string in C.
-	copy(mem, greeting+"\x00")
+	err = ipc.Guard(func() error {
+		copy(mem, greeting+"\x00")
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	fmt.Fprintf(stdout, "Data written to shared memory: %s\n", greeting)
 
 	// Give others the time to look. The end of input counts as Enter.

@@ -44,20 +44,22 @@ const createFlags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL |
 // error that says why. See shm_open(3), fallocate(2).
 func CreateObject(ctx context.Context, name Name, size int64, mode Mode) (
 	*os.File, error) {
-	for {
+	for start := time.Now(); ; {
 		fd, err := unix.Open(name.path(), createFlags, uint32(mode))
 		switch err {
 		case nil:
 			f := os.NewFile(uintptr(fd), name.path())
 			return f, Reserve(f, name, size)
 		case unix.EEXIST:
-			if err := makeRoomFor(name, size); err != nil {
+			err := makeRoomFor(name, size, time.Since(start))
+			if err != nil {
 				return nil, err
 			}
 		default:
 			return nil, fmt.Errorf("shm_open %s: %w", name, err)
 		}
-		if err := Pause(ctx, Tick); err != nil {
+		// Not in step with others who look at it, too.
+		if err := Pause(ctx, rand.N(2*Tick)); err != nil {
 			return nil, err
 		}
 	}
@@ -79,8 +81,9 @@ func Reserve(f *os.File, name Name, size int64) error {
 }
 
 // makeRoomFor removes an object that a crash left. It returns nil to try
-// again, and for an object that must stay the reason.
-func makeRoomFor(name Name, size int64) error {
+// again, and for an object that must stay the reason. In between the object
+// is not open here, so that its last users see that they are alone, and go.
+func makeRoomFor(name Name, size int64, waited time.Duration) error {
 	f, err := examine(name, unix.O_RDWR, size)
 	if err == unix.ENOENT || err == unix.EAGAIN {
 		return nil
@@ -97,7 +100,9 @@ func makeRoomFor(name Name, size int64) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink == 0 {
 		return err
 	}
-	if !Abandoned(f) {
+	if !Unused(f) && waited < 2*time.Second {
+		return nil
+	} else if !Unused(f) {
 		return fmt.Errorf("shm_open %s: %w: in use\nwait until it ends, or "+
 			"choose another name with -name", name, unix.EEXIST)
 	}
@@ -226,6 +231,9 @@ func RemoveObject(name Name) error {
 	return nil
 }
 
+// ErrTruncated is what Guard's error wraps.
+var ErrTruncated = errors.New("somebody has truncated the object")
+
 // Guard calls use, which touches mapped memory. That the object has been
 // truncated meanwhile is an error, where a C program dies of SIGBUS.
 func Guard(use func() error) (err error) {
@@ -236,8 +244,7 @@ func Guard(use func() error) (err error) {
 		default:
 			panic(fault)
 		case interface{ Addr() uintptr }:
-			err = fmt.Errorf("no memory at %#x: somebody has truncated "+
-				"the object", fault.Addr())
+			err = fmt.Errorf("no memory at %#x: %w", fault.Addr(), ErrTruncated)
 		}
 	}()
 	return use()

@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -42,16 +43,17 @@ func attach(ctx context.Context, stdout io.Writer) (*attachment, error) {
 		}
 		a := &attachment{members: members{object}}
 		if err = a.lock(gate); err == nil {
-			err = a.enterAsMember(stdout)
-		}
-		if err == nil {
-			return a, nil
+			err = ipc.Guard(func() error { return a.enterAsMember(stdout) })
+			if err == nil {
+				return a, nil
+			} else if err != unix.ENOENT {
+				return nil, errors.Join(err, a.leaveNothing())
+			}
+		} else if err != unix.EAGAIN {
+			return nil, errors.Join(err, object.Close())
 		}
 		// While it waits it has the object not open: see firstOfAll.
 		object.Close()
-		if !errors.Is(err, unix.EAGAIN) && err != unix.ENOENT {
-			return nil, err
-		}
 		if err := ipc.Pause(ctx, rand.N(2*ipc.Tick)); err != nil {
 			return nil, err
 		}
@@ -67,7 +69,7 @@ func (a *attachment) enterAsMember(stdout io.Writer) error {
 	} else if st.Nlink == 0 {
 		return unix.ENOENT
 	}
-	if st.Size == 0 {
+	if st.Size == 0 || st.Blocks*512 < size {
 		if err := ipc.Reserve(a.object, name, size); err != nil {
 			return err
 		}
@@ -119,11 +121,13 @@ func (a *attachment) correct(ctx context.Context) error {
 	return err
 }
 
-// detach unmaps the object, and removes it if nobody else has it.
+// detach unmaps the object, and removes it if nobody else has it. If the gate
+// stays closed for a second, who is in there will put the count right.
 func (a *attachment) detach(stdout io.Writer) error {
-	defer a.object.Close() // opens the gate and unlocks this member's byte
-	if err := a.enter(context.Background()); err != nil {
-		return err
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if a.enter(ctx) != nil {
+		return a.object.Close()
 	}
 	others, err := a.others()
 	a.Count.Store(others)
@@ -132,5 +136,15 @@ func (a *attachment) detach(stdout io.Writer) error {
 		err = ipc.RemoveObject(name)
 		fmt.Fprintln(stdout, "Cleaned up shared memory")
 	}
-	return err
+	// This opens the gate and unlocks this member's byte.
+	return errors.Join(err, a.object.Close())
+}
+
+// leaveNothing is detach after an error: it does not touch the memory.
+func (a *attachment) leaveNothing() error {
+	others, err := a.others()
+	if err == nil && others == 0 && ipc.Abandoned(a.object) {
+		err = ipc.RemoveObject(name)
+	}
+	return errors.Join(err, a.object.Close())
 }

@@ -40,7 +40,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return ipc.Guard(func() error {
+	err = ipc.Guard(func() error {
 		fmt.Fprintf(stdout, "Process %d attached. Total processes: %d\n",
 			os.Getpid(), object.Count.Load())
 
@@ -60,6 +60,10 @@ func run(ctx context.Context, stdout io.Writer) error {
 		err := waitForEnter(ctx, object)
 		return errors.Join(err, object.detach(stdout))
 	})
+	if errors.Is(err, ipc.ErrTruncated) {
+		err = errors.Join(err, object.leaveNothing())
+	}
+	return err
 }
 
 // waitForEnter waits for Enter, or the end of input, or the end of ctx.

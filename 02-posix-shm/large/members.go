@@ -4,7 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +26,12 @@ const (
 
 // lock locks a byte; EAGAIN if another process has.
 func (m members) lock(at int64) error {
-	return unix.FcntlFlock(m.object.Fd(), unix.F_OFD_SETLK,
+	err := unix.FcntlFlock(m.object.Fd(), unix.F_OFD_SETLK,
 		&unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
+	if err != nil && err != unix.EAGAIN {
+		err = fmt.Errorf("fcntl F_OFD_SETLK %s: %w", m.object.Name(), err)
+	}
+	return err
 }
 
 // enter waits for the gate. A process that is stopped in it keeps the others
@@ -35,7 +39,7 @@ func (m members) lock(at int64) error {
 func (m members) enter(ctx context.Context) error {
 	for {
 		err := m.lock(gate)
-		if !errors.Is(err, unix.EAGAIN) {
+		if err != unix.EAGAIN {
 			return err
 		}
 		if err := ipc.Pause(ctx, ipc.Tick); err != nil {
@@ -53,21 +57,30 @@ func (m members) leave() {
 // join locks the first byte that is free.
 func (m members) join() error {
 	for at := int64(first); ; at++ {
-		if err := m.lock(at); !errors.Is(err, unix.EAGAIN) {
+		if err := m.lock(at); err != unix.EAGAIN {
 			return err
 		}
 	}
 }
 
 // others counts the bytes that other processes have locked.
-func (m members) others() (n int32, err error) {
-	for at := int64(first); ; n++ {
-		// Len 0 is all that follows.
-		lock := unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 0}
-		err := unix.FcntlFlock(m.object.Fd(), unix.F_OFD_GETLK, &lock)
-		if err != nil || lock.Type == unix.F_UNLCK {
-			return n, err
-		}
-		at = lock.Start + 1
+func (m members) others() (int32, error) { return m.count(first, 1<<41) }
+
+// count does so from one byte to another. Of several locks the kernel names
+// any, not the first: so it looks on both sides of it.
+func (m members) count(from, to int64) (int32, error) {
+	if from == to {
+		return 0, nil // to the kernel, 0 bytes are all that follow
 	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
+	err := unix.FcntlFlock(m.object.Fd(), unix.F_OFD_GETLK, &lock)
+	if err != nil || lock.Type == unix.F_UNLCK {
+		return 0, err
+	}
+	before, err := m.count(from, lock.Start)
+	if err != nil {
+		return 0, err
+	}
+	after, err := m.count(lock.Start+1, to)
+	return before + 1 + after, err
 }

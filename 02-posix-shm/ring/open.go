@@ -103,7 +103,7 @@ func (o *Object) Describe(stdout io.Writer) {
 // Check implements Peer.
 func (o *Object) Check() error {
 	alone := ipc.Unused(o.file)
-	o.met = o.met || !alone || View(o.Mem).ConsumerIndex.Load() > 0
+	o.met = o.met || View(o.Mem).ConsumerIndex.Load() > 0
 	if o.start.IsZero() {
 		o.start = time.Now()
 	}
@@ -112,6 +112,7 @@ func (o *Object) Check() error {
 	case o.met && alone:
 		return fmt.Errorf("%s: the %s ended before it was done", o.name, o.peer)
 	case o.met:
+	case !alone: // a consumer that has taken nothing; or one who only looks
 	case o.timeout > 0 && waited > o.timeout:
 		return fmt.Errorf("no %s came within %v", o.peer, o.timeout)
 	case o.notes == 0:

@@ -45,7 +45,7 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		flag.Usage()
 		os.Exit(2)
 	}
-	<-time.After(1) // Go's first timer needs descriptors: now or never
+	<-time.After(time.Millisecond) // a timer needs descriptors: fail now
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signal.Ignore(unix.SIGPIPE) // a write fails with EPIPE instead
 	signals := make(chan os.Signal, 1)

@@ -44,7 +44,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 	object.Describe(stdout)
 
 	err = ipc.Guard(func() error { return produce(ctx, object) })
-	return errors.Join(err, object.Close(), ipc.RemoveObject(name))
+	return errors.Join(err, ipc.RemoveObject(name), object.Close())
 }
 
 // produce puts the items in, and waits until they have all been taken.
