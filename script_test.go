@@ -18,7 +18,7 @@ import (
 
 const (
 	scriptTime = time.Minute      // how long a script may take
-	untilTime  = 15 * time.Second // how long an "until" waits
+	untilTime  = 10 * time.Second // how long an "until" waits
 )
 
 // TestContract runs the scripts that any implementation of the programs must

@@ -102,8 +102,9 @@ func (o *Object) Describe(stdout io.Writer) {
 
 // Check implements Peer.
 func (o *Object) Check() error {
-	alone := ipc.Unused(o.file)
+	// In this order: who has taken something had it open before that.
 	o.met = o.met || View(o.Mem).ConsumerIndex.Load() > 0
+	alone := ipc.Unused(o.file)
 	if o.start.IsZero() {
 		o.start = time.Now()
 	}
