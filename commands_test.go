@@ -270,9 +270,15 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 				}
 				return asleep == 5
 			}
-		case "looks":
-			before := switches(p.cmd.Process.Pid)
-			seen = func() bool { return switches(p.cmd.Process.Pid) >= before+20 }
+		case "looks": // it has been woken up ten times, a while apart
+			last, woken := switches(p.cmd.Process.Pid), 0
+			seen = func() bool {
+				if now := switches(p.cmd.Process.Pid); now != last {
+					last = now
+					woken++
+				}
+				return woken == 10
+			}
 		default:
 			ts.Fatalf("until %s prints, waits, looks, stands or ends, not %s", args[0], args[1])
 		}

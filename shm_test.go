@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	// Most scripts wait most of the time: more at once than there are CPUs.
 	if !isSet("test.parallel") {
-		flag.Set("test.parallel", "40")
+		flag.Set("test.parallel", "100")
 	}
 	if *programs != "" && !isSet("test.run") {
 		flag.Set("test.run", "^TestContract$")
