@@ -14,10 +14,8 @@ import (
 // numbers of these system calls but no functions for them. See svipc(7).
 type Semaphores int
 
-const (
-	SemUndo = 0x1000 // SEM_UNDO: the kernel takes it back at exit
-	NoWait  = 0o4000 // IPC_NOWAIT: EAGAIN rather than wait
-)
+// NoWait is IPC_NOWAIT: EAGAIN rather than wait.
+const NoWait = 0o4000
 
 type sembuf struct{ num, op, flag int16 } // see semop(2)
 
