@@ -47,7 +47,8 @@ func attach(ctx context.Context, stdout io.Writer) (*attachment, error) {
 			if err == nil {
 				return a, nil
 			} else if err != unix.ENOENT {
-				return nil, errors.Join(err, a.leaveNothing())
+				_, closed := a.close()
+				return nil, errors.Join(err, closed)
 			}
 		} else if err != unix.EAGAIN {
 			return nil, errors.Join(err, object.Close())
@@ -132,19 +133,21 @@ func (a *attachment) detach(stdout io.Writer) error {
 	others, err := a.others()
 	a.Count.Store(others)
 	err = errors.Join(err, unix.Munmap(a.mem))
-	if err == nil && others == 0 && ipc.Abandoned(a.object) {
-		err = ipc.RemoveObject(name)
+	last, closed := a.close()
+	if last && closed == nil {
 		fmt.Fprintln(stdout, "Cleaned up shared memory")
 	}
-	// This opens the gate and unlocks this member's byte.
-	return errors.Join(err, a.object.Close())
+	return errors.Join(err, closed)
 }
 
-// leaveNothing is detach after an error: it does not touch the memory.
-func (a *attachment) leaveNothing() error {
+// close removes the object if this was the last who had it, and closes it,
+// which opens the gate and unlocks this member's byte. After an error it does
+// for detach: it does not touch the memory.
+func (a *attachment) close() (last bool, err error) {
 	others, err := a.others()
-	if err == nil && others == 0 && ipc.Abandoned(a.object) {
+	last = err == nil && others == 0 && ipc.Abandoned(a.object)
+	if last {
 		err = ipc.RemoveObject(name)
 	}
-	return errors.Join(err, a.object.Close())
+	return last, errors.Join(err, a.object.Close())
 }

@@ -61,7 +61,8 @@ func run(ctx context.Context, stdout io.Writer) error {
 		return errors.Join(err, object.detach(stdout))
 	})
 	if errors.Is(err, ipc.ErrTruncated) {
-		err = errors.Join(err, object.leaveNothing())
+		_, closed := object.close()
+		err = errors.Join(err, closed)
 	}
 	return err
 }

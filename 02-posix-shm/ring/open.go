@@ -40,7 +40,7 @@ func Create(ctx context.Context, name ipc.Name, mode ipc.Mode,
 	}
 	o := &Object{file: file, name: name, peer: "consumer", timeout: timeout}
 	if err := o.mmap(huge); err != nil {
-		return nil, errors.Join(err, file.Close(), ipc.RemoveObject(name))
+		return nil, errors.Join(err, ipc.RemoveObject(name), file.Close())
 	}
 	return o, nil
 }
