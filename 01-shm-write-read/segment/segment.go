@@ -43,7 +43,7 @@ func (s *Shared) Fill(letter byte) int {
 	}
 	s.Buf[BlockSize] = 0
 	s.Cnt.Store(BlockSize)
-	s.Complete.Store(0)
+	s.Complete.Store(0) // it may have been "taken": see adopt.go
 	return BlockSize
 }
 
