@@ -4,39 +4,17 @@ package ipc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"runtime/debug"
-	"strings"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Name is the name of a POSIX object, a flag.Value: a slash, and no other.
-type Name string
-
-func (n Name) String() string { return string(n) }
-
-// Set takes up to 255 bytes, which make a file name. See shm_open(3).
-func (n *Name) Set(s string) error {
-	file, ok := strings.CutPrefix(s, "/")
-	if !ok || file == "" || file == "." || file == ".." || len(s) > 255 ||
-		strings.ContainsAny(file, "/\x00") {
-		return errors.New("want a slash and a name of up to 254 bytes")
-	}
-	*n = Name(s)
-	return nil
-}
-
-// path is the file that the object is: shm_open(3) is open(2) of it.
-func (n Name) path() string { return "/dev/shm" + string(n) }
-
 const createFlags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL |
-	unix.O_NOFOLLOW | unix.O_CLOEXEC
+	unix.O_NOFOLLOW
 
 // CreateObject makes the object, size bytes with permissions mode (less the
 // umask), and reserves its memory: a full /dev/shm is an error here and not a
@@ -45,10 +23,10 @@ const createFlags = unix.O_RDWR | unix.O_CREAT | unix.O_EXCL |
 func CreateObject(ctx context.Context, name Name, size int64, mode Mode) (
 	*os.File, error) {
 	for start := time.Now(); ; {
-		fd, err := unix.Open(name.path(), createFlags, uint32(mode))
+		fd, err := Open(name.Path(""), createFlags, mode)
 		switch err {
 		case nil:
-			f := os.NewFile(uintptr(fd), name.path())
+			f := os.NewFile(uintptr(fd), name.Path(""))
 			return f, Reserve(f, name, size)
 		case unix.EEXIST:
 			err := makeRoomFor(name, size, time.Since(start))
@@ -113,22 +91,21 @@ func makeRoomFor(name Name, size int64, waited time.Duration) error {
 // examine opens an object that exists, and refuses what cannot be one of
 // ours: ENOENT or EAGAIN mean to look again later.
 func examine(name Name, access int, size int64) (*os.File, error) {
-	fd, err := unix.Open(name.path(), access|unix.O_NOFOLLOW|
-		unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := Open(name.Path(""), access|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	var st unix.Stat_t
 	if err == unix.ENOENT || err == unix.EAGAIN {
 		return nil, err
 	} else if err == nil {
 		err = unix.Fstat(fd, &st)
 	} else {
-		unix.Lstat(name.path(), &st) // to say what it is instead
+		unix.Lstat(name.Path(""), &st) // to say what it is instead
 	}
 	uid := os.Geteuid()
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG && st.Mode != 0:
 		err = fmt.Errorf("shm_open %s: it is no shared memory object\nremove "+
-			"%s, or choose another name with -name", name, name.path())
-	case int(st.Uid) != uid:
+			"%s, or choose another name with -name", name, name.Path(""))
+	case st.Mode != 0 && int(st.Uid) != uid:
 		err = fmt.Errorf("shm_open %s: %w: it belongs to uid %d\ngive all "+
 			"programs a name of your own: -name %s-%d",
 			name, unix.EEXIST, st.Uid, name, uid)
@@ -139,7 +116,7 @@ func examine(name Name, access int, size int64) (*os.File, error) {
 	case st.Size != 0 && st.Size != size:
 		err = fmt.Errorf("shm_open %s: %w: %d bytes, %d wanted\nchoose "+
 			"another name with -name, or remove %s",
-			name, unix.EEXIST, st.Size, size, name.path())
+			name, unix.EEXIST, st.Size, size, name.Path(""))
 	}
 	if err != nil {
 		if fd >= 0 {
@@ -147,7 +124,7 @@ func examine(name Name, access int, size int64) (*os.File, error) {
 		}
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), name.path()), nil
+	return os.NewFile(uintptr(fd), name.Path("")), nil
 }
 
 // OpenObject waits until somebody has made the object, of size bytes, and has
@@ -160,22 +137,32 @@ func OpenObject(ctx context.Context, name Name, size int64, access int,
 		Note("still waiting: other -name, other user, other container?")
 	})
 	defer hint.Stop()
-	for start := time.Now(); ; {
+	for start, inUse := time.Now(), 0; ; {
 		f, err := examine(name, access, size)
 		if err == nil {
-			if st, err := f.Stat(); err == nil && st.Size() == size &&
-				!Unused(f) {
+			st, err := f.Stat()
+			if err == nil && st.Size() == size && !Unused(f) {
+				inUse++
+			} else {
+				inUse = 0 // not ready, or left by a crash
+			}
+			// Once may have been another who only looked at what is left.
+			if inUse == 3 {
 				return f, nil
 			}
-			f.Close() // not ready, or left by a crash
+			f.Close()
 		} else if err != unix.ENOENT && err != unix.EAGAIN {
 			return nil, err
+		} else {
+			inUse = 0
 		}
-		waiting()
+		if inUse == 0 {
+			waiting()
+		}
 		if timeout > 0 && time.Since(start) > timeout {
 			return nil, fmt.Errorf("%s did not come within %v", name, timeout)
 		}
-		if err := Pause(ctx, Tick); err != nil {
+		if err := Pause(ctx, rand.N(2*Tick)); err != nil {
 			return nil, err
 		}
 	}
@@ -189,9 +176,9 @@ func OpenOrCreate(name Name, size int64, mode Mode) (*os.File, error) {
 		if err != unix.ENOENT && err != unix.EAGAIN {
 			return f, err
 		}
-		fd, err := unix.Open(name.path(), createFlags, uint32(mode))
+		fd, err := Open(name.Path(""), createFlags, mode)
 		if err == nil {
-			return os.NewFile(uintptr(fd), name.path()), nil
+			return os.NewFile(uintptr(fd), name.Path("")), nil
 		} else if err != unix.EEXIST {
 			return nil, fmt.Errorf("shm_open %s: %w", name, err)
 		}
@@ -225,27 +212,8 @@ func Abandoned(f *os.File) bool {
 // RemoveObject removes the name; the memory goes when nobody has it open or
 // mapped. That it is gone already is no error. See shm_unlink(3).
 func RemoveObject(name Name) error {
-	if err := unix.Unlink(name.path()); err != nil && err != unix.ENOENT {
+	if err := unix.Unlink(name.Path("")); err != nil && err != unix.ENOENT {
 		return fmt.Errorf("shm_unlink %s: %w", name, err)
 	}
 	return nil
-}
-
-// ErrTruncated is what Guard's error wraps.
-var ErrTruncated = errors.New("somebody has truncated the object")
-
-// Guard calls use, which touches mapped memory. That the object has been
-// truncated meanwhile is an error, where a C program dies of SIGBUS.
-func Guard(use func() error) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		switch fault := recover().(type) {
-		case nil:
-		default:
-			panic(fault)
-		case interface{ Addr() uintptr }:
-			err = fmt.Errorf("no memory at %#x: %w", fault.Addr(), ErrTruncated)
-		}
-	}()
-	return use()
 }

@@ -26,7 +26,7 @@ const (
 
 // lock locks a byte; EAGAIN if another process has.
 func (m members) lock(at int64) error {
-	err := unix.FcntlFlock(m.object.Fd(), unix.F_OFD_SETLK,
+	err := ipc.Lock(m.object, unix.F_OFD_SETLK,
 		&unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
 	if err != nil && err != unix.EAGAIN {
 		err = fmt.Errorf("fcntl F_OFD_SETLK %s: %w", m.object.Name(), err)
@@ -50,7 +50,7 @@ func (m members) enter(ctx context.Context) error {
 
 // leave opens the gate for the next.
 func (m members) leave() {
-	unix.FcntlFlock(m.object.Fd(), unix.F_OFD_SETLK,
+	ipc.Lock(m.object, unix.F_OFD_SETLK,
 		&unix.Flock_t{Type: unix.F_UNLCK, Start: gate, Len: 1})
 }
 
@@ -73,9 +73,11 @@ func (m members) count(from, to int64) (int32, error) {
 		return 0, nil // to the kernel, 0 bytes are all that follow
 	}
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
-	err := unix.FcntlFlock(m.object.Fd(), unix.F_OFD_GETLK, &lock)
-	if err != nil || lock.Type == unix.F_UNLCK {
-		return 0, err
+	err := ipc.Lock(m.object, unix.F_OFD_GETLK, &lock)
+	if err != nil {
+		return 0, fmt.Errorf("fcntl F_OFD_GETLK %s: %w", m.object.Name(), err)
+	} else if lock.Type == unix.F_UNLCK {
+		return 0, nil
 	}
 	before, err := m.count(from, lock.Start)
 	if err != nil {

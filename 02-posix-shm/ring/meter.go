@@ -15,13 +15,17 @@ import (
 type Meter struct {
 	Total uint64 // items that will go through
 	Start time.Time
+	next  uint64 // the count at which to look at the clock
 	last  time.Time
 }
 
 // Count shows progress, once a second and only on a terminal.
 func (m *Meter) Count(done uint64) {
-	if done%(1<<20) != 0 || time.Since(m.Start) < time.Second ||
-		time.Since(m.last) < time.Second {
+	if done < m.next {
+		return // the clock is dear: look at it now and then
+	}
+	m.next = done + 1<<20
+	if time.Since(m.Start) < time.Second || time.Since(m.last) < time.Second {
 		return
 	}
 	m.last = time.Now()

@@ -55,9 +55,11 @@ func Open(ctx context.Context, name ipc.Name, timeout time.Duration,
 	}
 	o := &Object{file: file, name: name, peer: "producer", met: true}
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 64, Len: 64}
-	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
-	if errors.Is(err, unix.EAGAIN) {
+	err = ipc.Lock(file, unix.F_OFD_SETLK, &lock)
+	if err == unix.EAGAIN {
 		err = fmt.Errorf("%s has a consumer already", name)
+	} else if err != nil {
+		err = fmt.Errorf("fcntl F_OFD_SETLK %s: %w", name, err)
 	}
 	if err == nil {
 		err = o.mmap(huge)

@@ -43,31 +43,40 @@ func View(mem []byte) *Shared {
 type Producer struct {
 	ring  *Shared
 	next  uint32 // the item to put next
+	stop  uint32 // the first that Push cannot simply put
 	sent  uint32 // what ProducerIndex says
 	limit uint32 // the first item for which there is no room
-	peer  Peer
+	waiter
 }
 
 // NewProducer begins where the index stands, and looks for room first.
 func NewProducer(ring *Shared, peer Peer) *Producer {
 	next := ring.ProducerIndex.Load()
-	return &Producer{ring, next, next, next, peer}
+	return &Producer{ring, next, next, next, next,
+		waiter{peer, maxSpins}}
 }
 
 // Push puts an item in, and waits for room if there is none. The consumer
-// sees it after Batch items, or Flush.
+// sees it when Batch more have been put, or after Flush.
 func (p *Producer) Push(ctx context.Context, item int32) error {
+	if p.next == p.stop {
+		return p.pushNext(ctx, item)
+	}
+	p.ring.Buffer[p.next%Slots] = item
+	p.next++
+	return nil
+}
+
+// pushNext is Push between two batches.
+func (p *Producer) pushNext(ctx context.Context, item int32) error {
+	p.Flush()
 	if p.next == p.limit {
 		if err := p.waitForRoom(ctx); err != nil {
 			return err
 		}
 	}
-	p.ring.Buffer[p.next%Slots] = item
-	p.next++
-	if p.next-p.sent == Batch {
-		p.Flush()
-	}
-	return nil
+	p.stop = p.next + min(Batch, p.limit-p.next)
+	return p.Push(ctx, item)
 }
 
 // PushAll puts many in, as many at a time as there is room for.
@@ -84,6 +93,7 @@ func (p *Producer) PushAll(ctx context.Context, items []int32) error {
 		items = items[n:]
 		p.Flush()
 	}
+	p.stop = p.next // the next batch of Push begins here
 	return nil
 }
 
@@ -111,8 +121,8 @@ func (p *Producer) Drain(ctx context.Context) error {
 func (p *Producer) waitForRoom(ctx context.Context) error {
 	p.Flush()
 	r := p.ring
-	taken, err := wait(ctx, &r.ConsumerIndex, p.limit-Slots, &r.producerWaits,
-		p.peer)
+	taken, err := p.wait(ctx, &r.ConsumerIndex, p.limit-Slots,
+		&r.producerWaits)
 	if err == nil && p.next-taken > Slots {
 		err = fmt.Errorf("consumer_index is %d, but only %d items were put",
 			taken, p.next)
@@ -125,31 +135,41 @@ func (p *Producer) waitForRoom(ctx context.Context) error {
 type Consumer struct {
 	ring  *Shared
 	next  uint32 // the item to take next
+	stop  uint32 // the first that Pop cannot simply take
 	given uint32 // what ConsumerIndex says
 	limit uint32 // the first item that is not there yet
-	peer  Peer
+	waiter
 }
 
 // NewConsumer begins where the index stands.
 func NewConsumer(ring *Shared, peer Peer) *Consumer {
 	next := ring.ConsumerIndex.Load()
-	return &Consumer{ring, next, next, next, peer}
+	return &Consumer{ring, next, next, next, next,
+		waiter{peer, maxSpins}}
 }
 
 // Pop takes an item out, and waits for one if there is none. The producer
-// has room for another after Batch items, or when Pop finds the ring empty.
+// has room for another when Batch more have been taken, or after Release, or
+// when Pop finds the ring empty.
 func (c *Consumer) Pop(ctx context.Context) (int32, error) {
+	if c.next == c.stop {
+		return c.popNext(ctx)
+	}
+	item := c.ring.Buffer[c.next%Slots]
+	c.next++
+	return item, nil
+}
+
+// popNext is Pop between two batches.
+func (c *Consumer) popNext(ctx context.Context) (int32, error) {
+	c.Release()
 	if c.next == c.limit {
 		if err := c.waitForItems(ctx); err != nil {
 			return 0, err
 		}
 	}
-	item := c.ring.Buffer[c.next%Slots]
-	c.next++
-	if c.next-c.given == Batch {
-		c.Release()
-	}
-	return item, nil
+	c.stop = c.next + min(Batch, c.limit-c.next)
+	return c.Pop(ctx)
 }
 
 // PopSome takes out as many as there are and fit into items, at least one.
@@ -162,6 +182,7 @@ func (c *Consumer) PopSome(ctx context.Context, items []int32) (int, error) {
 	slot := c.next % Slots
 	n := copy(items, c.ring.Buffer[slot:min(slot+c.limit-c.next, Slots)])
 	c.next += uint32(n)
+	c.stop = c.next // the next batch of Pop begins here
 	c.Release()
 	return n, nil
 }
@@ -178,7 +199,7 @@ func (c *Consumer) Release() {
 func (c *Consumer) waitForItems(ctx context.Context) error {
 	c.Release()
 	r := c.ring
-	put, err := wait(ctx, &r.ProducerIndex, c.next, &r.consumerWaits, c.peer)
+	put, err := c.wait(ctx, &r.ProducerIndex, c.next, &r.consumerWaits)
 	if err == nil && put-c.next > Slots {
 		err = fmt.Errorf("producer_index is %d, but the ring holds %d items "+
 			"from %d on", put, Slots, c.next)

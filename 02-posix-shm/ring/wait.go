@@ -4,12 +4,10 @@ package ring
 
 import (
 	"context"
-	"runtime"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
-	"golang.org/x/sys/unix"
+	"example.com/shm-by-example/02-posix-shm/ipc"
 )
 
 // Peer is the process at the other end of the ring.
@@ -18,36 +16,48 @@ type Peer interface {
 }
 
 const (
-	spins     = 2000                   // looks before sleeping
-	maxSleep  = 100 * time.Millisecond // and then the peer is looked after
-	futexWait = 0                      // FUTEX_WAIT, see futex(2)
-	futexWake = 1                      // FUTEX_WAKE
+	maxSleep = 100 * time.Millisecond // and then the peer is looked after
+
+	// How often to look before sleeping: at the most for some 100 µs, which
+	// is longer than it takes to wake a process on another CPU.
+	minSpins, maxSpins = 2000, 200_000
 )
+
+// A waiter waits for the peer, and learns from it.
+type waiter struct {
+	peer  Peer
+	spins int // looks before the next sleep
+}
 
 // wait waits until the index is no longer old, and returns it. First it
 // looks again and again, which is fast if the peer runs on another CPU; then
 // it sleeps until the peer wakes it, but not for long, since a peer in C may
 // wake nobody, or be dead.
-func wait(ctx context.Context, index *atomic.Uint32, old uint32,
-	waits *atomic.Uint32, peer Peer) (uint32, error) {
-	if runtime.NumCPU() > 1 {
-		for range spins {
-			if now := index.Load(); now != old {
-				return now, nil
-			}
+//
+// Two that both give up early would fall asleep in turn, each for as long as
+// the other takes to wake up; while on one CPU, the peer cannot run until this
+// process sleeps. So it looks twice as often after it was right to look, and
+// half as often after it was not.
+func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
+	waits *atomic.Uint32) (uint32, error) {
+	for range w.spins {
+		if now := index.Load(); now != old {
+			w.spins = min(2*w.spins, maxSpins)
+			return now, nil
 		}
 	}
+	w.spins = max(w.spins/2, minSpins)
 	for sleep := time.Millisecond; ; sleep = min(2*sleep, maxSleep) {
 		// In this order: if the index moves after the look at it, the peer
 		// sees the flag. What it did before its end is seen, too.
 		err := context.Cause(ctx)
 		if err == nil && sleep == maxSleep {
-			err = peer.Check()
+			err = w.peer.Check()
 		}
 		waits.Store(1)
 		now := index.Load()
 		if now == old && err == nil {
-			futex(index, futexWait, old, sleep)
+			ipc.FutexWait(index, old, sleep)
 			now = index.Load()
 		}
 		waits.Store(0)
@@ -62,15 +72,6 @@ func wait(ctx context.Context, index *atomic.Uint32, old uint32,
 // wake wakes the process that waits for the index to move, if there is one.
 func wake(index, waits *atomic.Uint32) {
 	if waits.Load() == 1 && waits.CompareAndSwap(1, 0) {
-		futex(index, futexWake, 1, 0)
+		ipc.FutexWake(index, 1)
 	}
-}
-
-// futex is futex(2) on an index that other processes share: hence without
-// FUTEX_PRIVATE_FLAG. That it returns too early, on a signal say, does not
-// matter; so there is nothing to be learnt from its error.
-func futex(index *atomic.Uint32, op int, value uint32, d time.Duration) {
-	limit := unix.NsecToTimespec(int64(d))
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(index)), uintptr(op),
-		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)
 }

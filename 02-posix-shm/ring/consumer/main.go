@@ -51,17 +51,19 @@ func consume(ctx context.Context, object *ring.Object) error {
 	first := uint64(shared.ConsumerIndex.Load())
 	consumer := ring.NewConsumer(shared, object)
 	meter := ring.Meter{Total: *items, Start: time.Now()}
-	for k := range *items {
-		item, err := consumer.Pop(ctx)
+	var batch [ring.Batch]int32
+	for k := uint64(0); k < *items; meter.Count(k) {
+		n, err := consumer.PopSome(ctx, batch[:min(*items-k, ring.Batch)])
 		if err != nil {
 			return err
 		}
-		if want := int32(first + k); item != want {
-			return fmt.Errorf("item %d is %d, not %d", first+k, item, want)
+		for _, item := range batch[:n] {
+			if want := int32(first + k); item != want {
+				return fmt.Errorf("item %d is %d, not %d", first+k, item, want)
+			}
+			k++
 		}
-		meter.Count(k)
 	}
-	consumer.Release()
 	meter.Report()
 	return nil
 }

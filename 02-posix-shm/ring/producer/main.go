@@ -51,11 +51,16 @@ func run(ctx context.Context, stdout io.Writer) error {
 func produce(ctx context.Context, object *ring.Object) error {
 	producer := ring.NewProducer(ring.View(object.Mem), object)
 	meter := ring.Meter{Total: *items, Start: time.Now()}
-	for k := range *items {
-		if err := producer.Push(ctx, int32(k)); err != nil {
+	var batch [ring.Batch]int32
+	for k := uint64(0); k < *items; meter.Count(k) {
+		n := min(*items-k, ring.Batch)
+		for i := range batch[:n] {
+			batch[i] = int32(k)
+			k++
+		}
+		if err := producer.PushAll(ctx, batch[:n]); err != nil {
 			return err
 		}
-		meter.Count(k)
 	}
 	if err := producer.Drain(ctx); err != nil {
 		return err
