@@ -1,0 +1,151 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// countedWorks is what is done while system calls are counted. It is slow:
+// each of them stops the process.
+func countedWorks(quick bool) []work {
+	w := work{smallest, 400, 100 * time.Millisecond, true}
+	if quick {
+		w.Count /= 4
+	}
+	return []work{{smallest, 10, w.Limit, true}, w} // the first to warm up
+}
+
+// stopAtCalls makes each system call of this thread a stop for who traces it.
+// That is before the call. PTRACE_SYSCALL would stop after it, too, and that
+// changes what is counted: whom a call has woken would answer before the
+// caller sleeps, and neither make the calls to sleep and to wake. See
+// SECCOMP_RET_TRACE in seccomp(2). Go's own calls go on: it wakes its other
+// threads with a private futex, and returns from signals.
+func stopAtCalls() error {
+	const private = 128 // FUTEX_PRIVATE_FLAG
+	const load, equal, set = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS,
+		unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
+		unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K
+	filter := []unix.SockFilter{
+		{Code: load, K: 0}, // the call's number
+		{Code: equal, K: unix.SYS_RT_SIGRETURN, Jt: 5},  // allow
+		{Code: equal, K: unix.SYS_EXIT_GROUP, Jt: 4},    // allow
+		{Code: equal, K: unix.SYS_FUTEX, Jf: 2},         // else: stop
+		{Code: load, K: 24},                             // its second argument
+		{Code: set, K: private, Jt: 1},                  // allow
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_TRACE}, // stop
+		{Code: unix.BPF_RET, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	if err == nil {
+		err = unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER,
+			uintptr(unsafe.Pointer(&program)), 0, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("seccomp: %w", err)
+	}
+	return nil
+}
+
+// mark is a system call that who counts them knows.
+func mark() { unix.Getppid() }
+
+// tracee is a process of which the main thread, which exchanges the blocks,
+// is traced.
+type tracee struct{ marks, calls int }
+
+// countCalls runs the two processes under ptrace(2), which anybody may do with
+// children of his own, and returns how many system calls there were for each
+// message between the marks, by their count and by the kernel's. It returns
+// nil where that is forbidden.
+func (p *pair) countCalls(cancel func()) (*traced, error) {
+	tracees := map[int]*tracee{}
+	counted := true
+	var err error
+	for me, cmd := range p.cmds {
+		// Go's own signals would be stops, too.
+		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
+		cmd.SysProcAttr.Ptrace = true
+		if p.start(me) != nil {
+			counted = false
+			cancel()
+			break
+		}
+		tracees[cmd.Process.Pid] = new(tracee)
+	}
+	kernel := 0
+	for left := len(tracees); left > 0; {
+		var status unix.WaitStatus
+		pid, e := unix.Wait4(-1, &status, unix.WALL, nil)
+		if e == unix.EINTR {
+			continue
+		} else if e != nil {
+			return nil, fmt.Errorf("wait4: %w", e)
+		}
+		t := tracees[pid]
+		if t == nil {
+			continue // a child that this process had before it was compare
+		}
+		if !status.Stopped() {
+			left--
+			kernel += t.calls
+			if status.ExitStatus() != 0 && err == nil && counted {
+				err = fmt.Errorf("pid %d ended before it was done", pid)
+				cancel()
+			}
+			continue
+		}
+		signal := status.StopSignal()
+		if signal == unix.SIGTRAP {
+			if status.TrapCause() == unix.PTRACE_EVENT_SECCOMP {
+				counted = t.look(pid) == nil && counted
+			} else { // after exec
+				unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACESECCOMP)
+			}
+			signal = 0
+		}
+		unix.PtraceCont(pid, int(signal))
+	}
+	for _, cmd := range p.cmds {
+		cmd.Wait() // for its output: the process is gone already
+	}
+	if err != nil || !counted {
+		return nil, err
+	}
+	var phases [2][]phase
+	if err := p.results(&phases); err != nil {
+		return nil, err
+	}
+	begin, answer := phases[0][1], phases[1][1]
+	messages := float64(2 * begin.Blocks)
+	return &traced{Program: float64(begin.Calls+answer.Calls) / messages,
+		Kernel: float64(kernel) / messages}, nil
+}
+
+// look counts the system call at which the thread has stopped, unless it is a
+// mark. See PTRACE_GET_SYSCALL_INFO in ptrace(2), there since Linux 5.3.
+func (t *tracee) look(pid int) error {
+	var info struct {
+		_  [3]uint64
+		nr uint64
+		_  [7]uint64
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_PTRACE,
+		unix.PTRACE_GET_SYSCALL_INFO, uintptr(pid), unsafe.Sizeof(info),
+		uintptr(unsafe.Pointer(&info)), 0, 0)
+	switch {
+	case errno != 0:
+		return errno
+	case info.nr == unix.SYS_GETPPID:
+		t.marks++
+	case t.marks == 3: // 1 and 2 are around the warm-up
+		t.calls++
+	}
+	return nil
+}

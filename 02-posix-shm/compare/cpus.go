@@ -1,0 +1,55 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// placements are where the two processes run: both on one CPU, and, if this
+// process may use two, each on its own. See sched_setaffinity(2).
+func placements() ([]placement, error) {
+	var allowed unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return nil, fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	var cpus []int
+	for cpu := 0; len(cpus) < min(2, allowed.Count()); cpu++ {
+		if allowed.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	all := []placement{{Name: "one CPU", CPUs: [2]int{cpus[0], cpus[0]}}}
+	if len(cpus) == 2 {
+		all = append(all, placement{Name: "two CPUs", CPUs: [2]int(cpus),
+			OneCore: siblings(cpus[0]) == siblings(cpus[1])})
+	}
+	return all, nil
+}
+
+// siblings lists the CPUs which are threads of the core of this one.
+func siblings(cpu int) string {
+	list, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/"+
+		"topology/thread_siblings_list", cpu))
+	if err != nil {
+		return fmt.Sprint(cpu) // not known: a core of its own
+	}
+	return string(list)
+}
+
+// onCPU calls start with this thread on the CPU: what it starts stays there.
+func onCPU(cpu int, start func() error) error {
+	var before, only unix.CPUSet
+	only.Set(cpu)
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return fmt.Errorf("sched_getaffinity: %w", err)
+	}
+	if err := unix.SchedSetaffinity(0, &only); err != nil {
+		return fmt.Errorf("sched_setaffinity, CPU %d: %w", cpu, err)
+	}
+	defer unix.SchedSetaffinity(0, &before)
+	return start()
+}

@@ -1,0 +1,121 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+)
+
+// work is what the two processes do together: process 0 sends blocks of Size
+// bytes, up to Count of them and for up to Limit, and process 1 sends one
+// back for each, if Echo, or for all.
+type work struct {
+	Size, Count int
+	Limit       time.Duration
+	Echo        bool
+}
+
+// phase is what came of it, in one process; all but the first two add up.
+type phase struct {
+	Blocks     int
+	Took       time.Duration
+	RoundTrips []time.Duration // sorted, if Echo
+	use
+}
+
+// begin does the part of process 0. The last block says that it is the last.
+func (w work) begin(e end) (p phase, err error) {
+	start := time.Now()
+	var over atomic.Bool
+	defer time.AfterFunc(w.Limit, func() { over.Store(true) }).Stop()
+	last := false
+	for sent := time.Duration(0); !last; p.Blocks++ {
+		number := uint64(p.Blocks)
+		last = p.Blocks == w.Count-1 || over.Load()
+		if err := send(e, w.Size, number, last); err != nil {
+			return p, err
+		}
+		if !w.Echo && !last {
+			continue
+		}
+		if _, err := receive(e, smallest, number); err != nil {
+			return p, err
+		}
+		if w.Echo {
+			now := time.Since(start)
+			p.RoundTrips = append(p.RoundTrips, now-sent)
+			sent = now
+		}
+	}
+	p.Took = time.Since(start)
+	return p, nil
+}
+
+// answer does the part of process 1.
+func (w work) answer(e end) (p phase, err error) {
+	for last := false; !last; p.Blocks++ {
+		number := uint64(p.Blocks)
+		last, err = receive(e, w.Size, number)
+		if err == nil && (w.Echo || last) {
+			err = send(e, smallest, number, last)
+		}
+		if err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func send(e end, size int, number uint64, last bool) error {
+	block, err := e.room(size)
+	if err != nil {
+		return err
+	}
+	first := number << 1
+	if last {
+		first |= 1
+	}
+	fill(block, first)
+	return e.send(size)
+}
+
+// receive looks at every word of the block, before it gives its room back.
+func receive(e end, size int, number uint64) (last bool, err error) {
+	block, err := e.receive(size)
+	if err != nil {
+		return false, err
+	}
+	first := words(block)[0]
+	if first>>1 != number || sum(block) != sumOf(first, len(block)/8) {
+		return false, fmt.Errorf("block %d of %d bytes is not as it was sent",
+			number, size)
+	}
+	return first&1 == 1, e.release()
+}
+
+// words are those of a block, which begins where a word may.
+func words(block []byte) []uint64 {
+	return unsafe.Slice((*uint64)(unsafe.Pointer(&block[0])), len(block)/8)
+}
+
+// fill writes the words first, first+1 and so on.
+func fill(block []byte, first uint64) {
+	for i := range words(block) {
+		words(block)[i] = first + uint64(i)
+	}
+}
+
+func sum(block []byte) (total uint64) {
+	for _, word := range words(block) {
+		total += word
+	}
+	return total
+}
+
+// sumOf is the sum of n words as fill writes them.
+func sumOf(first uint64, n int) uint64 {
+	return uint64(n)*first + uint64(n)*uint64(n-1)/2
+}

@@ -1,0 +1,86 @@
+//go:build linux
+
+// Compare measures shared memory against the other ways from one process to
+// another, first with both processes on one CPU, then on two.
+//
+//	terminal 1$ go run ./02-posix-shm/compare
+//	terminal 1$ go run ./02-posix-shm/compare -quick
+//	terminal 1$ go run ./02-posix-shm/compare -json
+//
+// For each way it starts two processes. One sends a block, the other sends
+// one back: that is a round trip. Then one sends many blocks of a size, the
+// other takes them. Each word of a block is written by the one and added up
+// by the other, in place if the memory is shared. Table and JSON have the
+// same figures; table.go and result.go say what they are.
+//
+// See pipe(7), unix(7), tcp(7), svipc(7), mq_overview(7) and futex(2).
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/ipc"
+)
+
+var (
+	quick  = flag.Bool("quick", false, "measure fewer messages, in 2 s")
+	asJSON = flag.Bool("json", false, "print JSON and no table")
+	child  task
+)
+
+func main() {
+	flag.Var(&child, "child", "for its children: the `task`, in JSON")
+	ipc.Main(run)
+}
+
+func run(ctx context.Context, stdout io.Writer) error {
+	if child.Role != "" {
+		return child.run(ctx, stdout)
+	}
+	where, err := placements()
+	if err != nil {
+		return err
+	}
+	all := result{RoundTrips: roundTrips(*quick).Count,
+		Blocks: blocks(*quick)}
+	for i, p := range where {
+		for j, m := range mechanisms {
+			progress("%s, %s: %d of %d", p.Name, m.name,
+				i*len(mechanisms)+j+1, len(where)*len(mechanisms))
+			figures, err := m.measure(ctx, p.CPUs, *quick)
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			if err != nil {
+				progress("")
+				return err
+			}
+			p.Mechanisms = append(p.Mechanisms, figures)
+		}
+		all.Placements = append(all.Placements, p)
+	}
+	progress("")
+	if *asJSON {
+		encoder := json.NewEncoder(stdout)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(all)
+	}
+	return all.print(stdout)
+}
+
+// progress shows a line on standard error in place of the last, if that is a
+// terminal.
+func progress(format string, args ...any) {
+	_, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
+	if err == nil {
+		const clear = "\r\x1b[K" // to the start of the line, and clear it
+		fmt.Fprintf(os.Stderr, clear+format, args...)
+	}
+}

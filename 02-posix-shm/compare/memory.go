@@ -1,0 +1,163 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/ipc"
+)
+
+const (
+	slots = 8       // blocks that are under way at the most
+	most  = 1 << 20 // bytes of the largest block
+)
+
+// shared is the layout of the memory: a ring for each direction. Blocks of
+// size bytes are at multiples of size; the next size begins when all blocks
+// of the last have been taken.
+type shared struct {
+	control [2]control
+	_       [4096 - 2*unsafe.Sizeof(control{})]byte
+	data    [2][slots * most]byte
+}
+
+// control has what the two processes write in cache lines of its own.
+type control struct {
+	put           atomic.Uint32 // blocks sent so far
+	receiverWaits atomic.Uint32 // 1 = wake it
+	_             [56]byte
+	taken         atomic.Uint32 // blocks released so far
+	senderWaits   atomic.Uint32 // 1 = wake it
+	_             [56]byte
+}
+
+// createMemory makes an object without a name: both processes inherit its
+// descriptor, and the kernel frees it with the last of them.
+func createMemory() (objects, error) {
+	fd, err := unix.MemfdCreate("compare", unix.MFD_CLOEXEC)
+	if err != nil {
+		return objects{}, fmt.Errorf("memfd_create: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "memfd")
+	err = unix.Fallocate(fd, 0, 0, int64(unsafe.Sizeof(shared{})))
+	if err != nil {
+		f.Close()
+		return objects{}, fmt.Errorf("fallocate: %w", err)
+	}
+	return objects{files: [2][]*os.File{{f}, {f}}}, nil
+}
+
+func mapMemory() (*shared, error) {
+	mem, err := unix.Mmap(3, 0, int(unsafe.Sizeof(shared{})),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap: %w", err)
+	}
+	return (*shared)(unsafe.Pointer(&mem[0])), nil
+}
+
+// ring is an end of shared memory whose processes wait for one another by
+// looking at an index.
+type ring struct {
+	out, in         *control
+	outData, inData []byte
+	put, taken      uint32
+	wait            func(index *atomic.Uint32, old uint32, waits *atomic.Uint32)
+	wake            func(index, waits *atomic.Uint32)
+}
+
+func joinRing(me int) (*ring, error) {
+	s, err := mapMemory()
+	if err != nil {
+		return nil, err
+	}
+	return &ring{out: &s.control[me], in: &s.control[1-me],
+		outData: s.data[me][:], inData: s.data[1-me][:]}, nil
+}
+
+func (r *ring) room(size int) ([]byte, error) {
+	for {
+		taken := r.out.taken.Load()
+		if r.put-taken < slots {
+			return slot(r.outData, r.put, size), nil
+		}
+		r.wait(&r.out.taken, taken, &r.out.senderWaits)
+	}
+}
+
+func (r *ring) send(int) error {
+	r.put++
+	r.out.put.Store(r.put)
+	r.wake(&r.out.put, &r.out.receiverWaits)
+	return nil
+}
+
+func (r *ring) receive(size int) ([]byte, error) {
+	for r.in.put.Load() == r.taken {
+		r.wait(&r.in.put, r.taken, &r.in.receiverWaits)
+	}
+	return slot(r.inData, r.taken, size), nil
+}
+
+func (r *ring) release() error {
+	r.taken++
+	r.in.taken.Store(r.taken)
+	r.wake(&r.in.taken, &r.in.senderWaits)
+	return nil
+}
+
+func slot(data []byte, number uint32, size int) []byte {
+	from := int(number%slots) * size
+	return data[from : from+size]
+}
+
+// joinSpin is an end that looks until the index has moved. On a CPU that the
+// other needs, too, it would look in vain for all of its time slice, some
+// milliseconds. So after a thousand looks it lets others have the CPU.
+func joinSpin(me, _ int) (end, error) {
+	r, err := joinRing(me)
+	if err != nil {
+		return nil, err
+	}
+	r.wait = func(index *atomic.Uint32, old uint32, _ *atomic.Uint32) {
+		for range 1000 {
+			if index.Load() != old {
+				return
+			}
+		}
+		calls++
+		unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+	}
+	r.wake = func(_, _ *atomic.Uint32) {}
+	return r, nil
+}
+
+// joinFutex is an end that sleeps at once, and is woken only if it sleeps.
+func joinFutex(me, _ int) (end, error) {
+	r, err := joinRing(me)
+	if err != nil {
+		return nil, err
+	}
+	r.wait = func(index *atomic.Uint32, old uint32, waits *atomic.Uint32) {
+		waits.Store(1) // before the look: see ring/wait.go
+		if index.Load() == old {
+			calls++
+			ipc.FutexWait(index, old, time.Second)
+		}
+		waits.Store(0)
+	}
+	r.wake = func(index, waits *atomic.Uint32) {
+		if waits.Load() == 1 && waits.CompareAndSwap(1, 0) {
+			calls++
+			ipc.FutexWake(index, 1)
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,146 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Pdeathsig is sent when the thread ends that started the child, and only the
+// thread that started it may trace it: so it is the main thread.
+func init() { runtime.LockOSThread() }
+
+// A pair is the two processes, ready to be started.
+type pair struct {
+	cmds [2]*exec.Cmd
+	outs [2]bytes.Buffer
+	cpus [2]int
+}
+
+// newPair prepares this program to be started twice, as in lesson 05. Ctrl-C
+// is for the parent alone; its end, however it comes, ends the children.
+func newPair(ctx context.Context, m mechanism, o objects, cpus [2]int,
+	works []work, counted bool) (*pair, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("finding this program: %w", err)
+	}
+	p := &pair{cpus: cpus}
+	for me, role := range []string{"begin", "answer"} {
+		t := task{role, m.name, o.id, works, counted}
+		cmd := exec.CommandContext(ctx, self, "-child", t.String())
+		cmd.Args[0] = os.Args[0]
+		cmd.Stdout, cmd.Stderr = &p.outs[me], os.Stderr
+		// Built with -race, it would wait for a second at its end.
+		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
+		cmd.ExtraFiles = o.files[me]
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true,
+			Pdeathsig: unix.SIGTERM}
+		p.cmds[me] = cmd
+	}
+	return p, nil
+}
+
+func (p *pair) start(me int) error {
+	return onCPU(p.cpus[me], p.cmds[me].Start)
+}
+
+// run starts the two, and waits for both. If one fails it ends the other.
+func (p *pair) run(cancel func()) (phases [2][]phase, err error) {
+	ended := make(chan error, len(p.cmds))
+	for me, cmd := range p.cmds {
+		if err := p.start(me); err != nil {
+			ended <- err
+			continue
+		}
+		go func() {
+			err := cmd.Wait()
+			if err != nil {
+				err = fmt.Errorf("process %d, pid %d: %w", me,
+					cmd.Process.Pid, err)
+			}
+			ended <- err
+		}()
+	}
+	for range p.cmds {
+		if e := <-ended; e != nil && err == nil {
+			err = e
+			cancel()
+		}
+	}
+	if err == nil {
+		err = p.results(&phases)
+	}
+	return phases, err
+}
+
+// results reads what the two have printed at their end.
+func (p *pair) results(phases *[2][]phase) (err error) {
+	for me := range phases {
+		if err == nil {
+			err = json.Unmarshal(p.outs[me].Bytes(), &phases[me])
+		}
+	}
+	return err
+}
+
+// measure measures a mechanism, with processes on these CPUs.
+func (m mechanism) measure(ctx context.Context, cpus [2]int, quick bool) (
+	f figures, err error) {
+	err = m.pair(ctx, cpus, works(quick), false,
+		func(p *pair, cancel func()) error {
+			phases, err := p.run(cancel)
+			if err == nil {
+				f = m.summarize(works(quick), phases)
+			}
+			return err
+		})
+	if err != nil {
+		return f, err
+	}
+	return f, m.pair(ctx, cpus, countedWorks(quick), true,
+		func(p *pair, cancel func()) (err error) {
+			f.Traced, err = p.countCalls(cancel)
+			return err
+		})
+}
+
+// pair makes new objects for two processes, and removes them after use. The
+// children do it if this process is killed; in the moment before they run,
+// nobody does.
+func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
+	counted bool, use func(p *pair, cancel func()) error) error {
+	o, err := m.create()
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	defer o.close()
+	if m.remove != nil {
+		defer m.remove(o.id)
+	}
+	// Far longer than all limits together: only who was stopped takes it.
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	p, err := newPair(ctx, m, o, cpus, works, counted)
+	if err == nil {
+		err = use(p, cancel)
+	}
+	if err != nil && ctx.Err() == context.DeadlineExceeded {
+		err = errors.New("not done after a minute: was a process stopped?")
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.name, err)
+	}
+	return nil
+}
