@@ -33,11 +33,8 @@ func Create(ctx context.Context, key Key, size int, mode Mode,
 			if err != nil {
 				return 0, nil, err
 			}
-		case unix.ENOSPC:
-			return 0, nil, fmt.Errorf("shmget key %v: %w\nipcs -lm shows "+
-				"the limits: ipcrm what nobody needs", key, err)
 		default:
-			return 0, nil, fmt.Errorf("shmget key %v: %w", key, err)
+			return 0, nil, ShmgetError(key, size, err)
 		}
 		if err := Pause(ctx, Tick); err != nil {
 			return 0, nil, err

@@ -44,6 +44,10 @@ var ErrRemoved = fmt.Errorf("segment removed while in use: %w", unix.EIDRM)
 func Stat(shmid int) (ds unix.SysvShmDesc, err error) {
 	const shmStatAny, shmDest = 15, 0o1000
 	found, err := unix.SysvShmCtl(shmid, shmStatAny, &ds)
+	if err == unix.EINVAL { // no such segment, or an emulator's kernel
+		found = shmid
+		_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	}
 	switch {
 	case err == unix.EINVAL || err == unix.EIDRM, err == nil &&
 		(found != shmid || ds.Perm.Mode&shmDest != 0):

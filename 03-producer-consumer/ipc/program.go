@@ -6,7 +6,6 @@
 package ipc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -16,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +35,9 @@ var name = filepath.Base(os.Args[0])
 func Main(run func(ctx context.Context, stdout io.Writer) error) {
 	flag.Parse()
 	wrong := strings.Join(flag.Args(), " ")
+	if wrong == "" && flag.NArg() > 0 {
+		wrong = `""`
+	}
 	flag.Visit(func(f *flag.Flag) {
 		if value := f.Value.String(); strings.HasPrefix(value, "-") {
 			wrong = "-" + f.Name + " " + value // no flag may be negative
@@ -45,7 +48,7 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		flag.Usage()
 		os.Exit(2)
 	}
-	<-time.After(time.Millisecond) // a timer needs descriptors: fail now
+	needFiles()
 	ctx, cancel := context.WithCancelCause(context.Background())
 	signal.Ignore(unix.SIGPIPE) // a write fails with EPIPE instead
 	signals := make(chan os.Signal, 1)
@@ -67,9 +70,14 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		err = context.Cause(ctx) // a line was not written
 	}
 	var by endedBy
+	var bad usage
 	switch {
 	case err == nil:
 		os.Exit(0)
+	case errors.As(err, &bad):
+		Note("wrong usage: %v", err)
+		flag.Usage()
+		os.Exit(2)
 	case errors.Is(err, unix.EPIPE): // quietly, as any other filter
 		os.Exit(endedBy{unix.SIGPIPE}.status())
 	case errors.As(err, &by):
@@ -77,9 +85,43 @@ func Main(run func(ctx context.Context, stdout io.Writer) error) {
 		os.Exit(by.status())
 	default:
 		Note("%v", err)
+		cure(err)
 		os.Exit(1)
 	}
 }
+
+// needFiles ends the program while there is nothing to clean up, if it has no
+// descriptors for the timers of the Go runtime, which would panic later.
+func needFiles() {
+	var fds [2]int
+	if err := unix.Pipe(fds[:]); err != nil {
+		Note("pipe: %v", err)
+		cure(err)
+		os.Exit(1)
+	}
+	unix.Close(fds[0])
+	unix.Close(fds[1])
+	time.AfterFunc(time.Hour, func() {}).Stop() // it takes them now
+}
+
+// cure says what helps against an error that has no cure yet.
+func cure(err error) {
+	switch {
+	case strings.Contains(err.Error(), "\n"):
+	case errors.Is(err, unix.EMFILE):
+		fmt.Fprintln(os.Stderr, "ulimit -n says how many files may be open")
+	case errors.Is(err, unix.ENOMEM):
+		fmt.Fprintln(os.Stderr, "free -b shows how much memory there is, "+
+			"ulimit -v how much a process may map")
+	}
+}
+
+type usage string
+
+func (u usage) Error() string { return string(u) }
+
+// Usage returns an error for run to return when flags do not fit together.
+func Usage(text string) error { return usage(text) }
 
 // endedBy is the cause of a ctx that a signal has ended.
 type endedBy struct{ unix.Signal }
@@ -94,28 +136,39 @@ type output struct {
 	cancel context.CancelCauseFunc
 }
 
-func (o output) Write(line []byte) (int, error) {
-	line = bytes.Clone(line) // for it may outlive this call
-	done := make(chan error, 1)
-	go func() {
-		_, err := os.Stdout.Write(line)
-		done <- err
-	}()
-	var err error
-	select {
-	case err = <-done:
-	case <-o.ctx.Done():
-		select {
-		case err = <-done:
-		case <-time.After(100 * time.Millisecond): // then it is stuck
-			err = context.Cause(o.ctx)
+// Write waits until there is room, and then for no more than it takes to
+// write 4 KiB, for which a pipe that poll(2) calls ready has room.
+func (o output) Write(p []byte) (n int, err error) {
+	const stdout, ready = 1, unix.POLLOUT
+	for n < len(p) {
+		if !always() {
+			fds := []unix.PollFd{{Fd: stdout, Events: ready}}
+			got, err := unix.Poll(fds, 100) // ms
+			if cause := context.Cause(o.ctx); got == 0 && cause != nil {
+				return n, cause
+			} else if got == 0 || err == unix.EINTR {
+				continue
+			}
 		}
+		more, err := unix.Write(stdout, p[n:min(n+4096, len(p))])
+		if err != nil && err != unix.EINTR && err != unix.EAGAIN {
+			err = fmt.Errorf("write /dev/stdout: %w", err)
+			o.cancel(err)
+			return n, err
+		}
+		n += max(0, more)
 	}
-	if err != nil {
-		o.cancel(err)
-	}
-	return len(line), err
+	return n, nil
 }
+
+// always tells whether there is always room on stdout: in a file there is,
+// and in /dev/null.
+var always = sync.OnceValue(func() bool {
+	var st unix.Stat_t
+	err := unix.Fstat(1, &st)
+	return err == nil && (st.Mode&unix.S_IFMT == unix.S_IFREG ||
+		st.Rdev == unix.Mkdev(1, 3))
+})
 
 // Note prints a message that the tutorial's program does not have, on
 // standard error.

@@ -19,65 +19,9 @@ const NoWait = 0o4000
 
 type sembuf struct{ num, op, flag int16 } // see semop(2)
 
-// CreateSemaphores makes the set of key with these values. Only who has just
-// created the segment that it belongs to may call it: a set that exists was
-// then left by a crash, and is replaced. Linux makes a set of zeros, which
-// nobody can pass; one semop adds all the values at once. See semget(2).
-func CreateSemaphores(key Key, mode Mode, values ...int16) (Semaphores, error) {
-	n, flags := len(values), unix.IPC_CREAT|unix.IPC_EXCL|int(mode)
-	set, err := semget(key, n, flags)
-	for start := time.Now(); err == unix.EEXIST; {
-		if err := removeOld(key, n, time.Since(start)); err != nil {
-			return 0, err
-		}
-		set, err = semget(key, n, flags)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("semget key %v: %w", key, err)
-	}
-	ops := make([]sembuf, n)
-	for i, value := range values {
-		ops[i] = sembuf{int16(i), value, 0}
-	}
-	if err := set.semtimedop(ops, 0); err != nil {
-		set.Remove()
-		return 0, fmt.Errorf("semop set %d: %w", set, err)
-	}
-	return set, nil
-}
-
-// removeOld removes the set of key, unless it is in use: then it returns nil
-// for a while, since its last user may be on its way out, and an error later.
-func removeOld(key Key, n int, waited time.Duration) error {
-	old, err := semget(key, 0, 0)
-	if err == unix.ENOENT {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("semget key %v: %w\nchoose another key with -semkey",
-			key, err)
-	}
-	for num := range n {
-		pid := old.LastPid(num)
-		if pid <= 0 || Exited(pid) {
-			continue
-		} else if waited < 3*time.Second {
-			time.Sleep(Tick)
-			return nil
-		}
-		return fmt.Errorf("semget key %v: %w: in use by pid %d\nchoose "+
-			"another key with -semkey", key, unix.EEXIST, pid)
-	}
-	Note("removing semaphore set %d of key %v: a crash left it", old, key)
-	return old.Remove()
-}
-
-// OpenSemaphores finds the set of key, of n semaphores or more; ENOENT if
-// there is none. See semget(2).
-func OpenSemaphores(key Key, n int) (Semaphores, error) {
-	return semget(key, n, 0)
-}
-
-func semget(key Key, n, flags int) (Semaphores, error) {
+// Semget finds the set of key, which has n semaphores or more; or makes it
+// if flags has unix.IPC_CREAT, with permissions in the low bits. See semget(2).
+func Semget(key Key, n, flags int) (Semaphores, error) {
 	id, _, errno := unix.Syscall(unix.SYS_SEMGET, uintptr(key), uintptr(n),
 		uintptr(flags))
 	if errno != 0 {
@@ -87,23 +31,31 @@ func semget(key Key, n, flags int) (Semaphores, error) {
 }
 
 // Add adds op to semaphore num. A negative op waits until there is as much,
-// for at the most d, and then returns EAGAIN. EIDRM and EINVAL mean that the
-// set has been removed. A signal does not disturb it. See semtimedop(2).
+// for at the most d, and then returns EAGAIN. EIDRM means that the set has
+// been removed. A signal does not disturb it. See semtimedop(2).
 func (s Semaphores) Add(num, op, flag int16, d time.Duration) error {
 	return s.semtimedop([]sembuf{{num, op, flag}}, d)
 }
 
 func (s Semaphores) semtimedop(ops []sembuf, d time.Duration) error {
-	for end := time.Now().Add(d); ; {
-		limit := unix.NsecToTimespec(max(0, int64(time.Until(end))))
+	limit := unix.NsecToTimespec(int64(d))
+	for end := (time.Time{}); ; {
 		_, _, errno := unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(s),
 			uintptr(unsafe.Pointer(&ops[0])), uintptr(len(ops)),
 			uintptr(unsafe.Pointer(&limit)), 0, 0)
-		if errno == 0 {
+		switch errno {
+		case 0:
 			return nil
-		} else if errno != unix.EINTR { // Go's own signals interrupt it too
+		case unix.EINVAL: // no such set any more
+			return unix.EIDRM
+		case unix.EINTR: // Go's own signals interrupt it too
+		default:
 			return errno
 		}
+		if end.IsZero() {
+			end = time.Now().Add(d)
+		}
+		limit = unix.NsecToTimespec(max(0, int64(time.Until(end))))
 	}
 }
 

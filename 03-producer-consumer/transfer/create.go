@@ -18,6 +18,9 @@ func Create(ctx context.Context, key, semKey ipc.Key, mode ipc.Mode,
 	p := &Pair{Key: key, peer: "reader", timeout: timeout}
 	made := false
 	shmid, mem, err := ipc.Create(ctx, key, Size, mode, func() (err error) {
+		if made {
+			p.Sems.Remove() // those of a segment that has been removed
+		}
 		p.Sems, err = ipc.CreateSemaphores(semKey, mode, 1, 0)
 		made = err == nil
 		return err

@@ -17,12 +17,17 @@ import (
 // There is one reader: if another is attached already, Open fails.
 func Open(ctx context.Context, key, semKey ipc.Key, timeout time.Duration) (
 	*Pair, error) {
+	looks := 0
 	onlyReader := func(ds unix.SysvShmDesc) error {
-		if ds.Nattch > 1 {
-			return fmt.Errorf("key %v: there is a reader already, pid %d",
-				key, ds.Lpid)
+		switch {
+		case ds.Nattch == 1:
+			return nil
+		case ds.Lpid == ds.Cpid && looks < 10:
+			looks++ // while the writer is in shmat, the kernel counts it twice
+			return unix.ENOENT
 		}
-		return nil
+		return fmt.Errorf("key %v: there is a reader already, pid %d", key,
+			ds.Lpid)
 	}
 	var found time.Time // the first writer
 	for {
@@ -34,7 +39,7 @@ func Open(ctx context.Context, key, semKey ipc.Key, timeout time.Duration) (
 		if found.IsZero() {
 			found = time.Now()
 		}
-		sems, err := ipc.OpenSemaphores(semKey, 2)
+		sems, err := ipc.Semget(semKey, 2, 0)
 		ds, gone := ipc.Stat(writer.Shmid)
 		if err == nil && gone == nil && ds.Nattch == 2 {
 			p := &Pair{Key: key, Sems: sems, peer: "writer", pid: writer.Pid,
