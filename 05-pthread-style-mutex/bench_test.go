@@ -1,0 +1,66 @@
+//go:build linux
+
+package main
+
+import (
+	"testing"
+)
+
+// peers are what the other process of a benchmark does.
+var peers = map[string]func(mem []byte) error{
+	"count": func(mem []byte) error {
+		s, err := view(mem[:size])
+		for err == nil {
+			err = s.increment()
+		}
+		return err
+	},
+}
+
+func (s *shared) increment() error {
+	if err := s.mutex.lock(func() error { return nil }); err != nil {
+		return err
+	}
+	s.counter++
+	s.mutex.unlock()
+	return nil
+}
+
+// Locking and unlocking a mutex that nobody else wants: two atomic
+// operations, and no system call.
+func BenchmarkMutex(b *testing.B) { benchmarkMutex(b, new(shared)) }
+
+func BenchmarkMutexRobust(b *testing.B) {
+	onOneThread(b)
+	if err := registerRobust(); err != nil {
+		b.Skip(err)
+	}
+	r := robust{new(mutex)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := r.lock(noWait); err != nil {
+			b.Fatal(err)
+		}
+		r.unlock()
+	}
+}
+
+// ... and one that another process locks as often as it can.
+func BenchmarkMutexContended(b *testing.B) {
+	benchmarkPair(b, "count", func(b *testing.B, mem []byte) {
+		s, err := view(mem[:size])
+		if err != nil {
+			b.Fatal(err)
+		}
+		benchmarkMutex(b, s)
+	})
+}
+
+func benchmarkMutex(b *testing.B, s *shared) {
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.increment(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,127 @@
+//go:build linux
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/05-pthread-style-mutex/ipc"
+)
+
+// What the word of a robust mutex holds: its owner's thread and these bits.
+// The kernel sets ownerDied when that thread ends. See get_robust_list(2).
+const (
+	waiters   = 0x80000000
+	ownerDied = 0x40000000
+)
+
+// What owner holds after the owner has died: until the next has repaired what
+// the mutex protects, and for ever if it has unlocked without.
+const (
+	inconsistent   = 0x7fffffff
+	notRecoverable = 0x7ffffffe
+)
+
+var errNotRecoverable = errors.New("mutex not recoverable: its owner died, " +
+	"and the next did not repair what it protects")
+
+// robustList is struct robust_list_head: where the kernel looks for the
+// mutexes of a thread that has ended. It must never move, and a global does
+// not.
+var robustList struct {
+	head    uintptr // the next field of the mutex that is held, or itself
+	offset  int64   // from that field to the word
+	pending uintptr // list_op_pending: the one just being (un)locked
+}
+
+// robust is a mutex that survives its owner.
+type robust struct{ *mutex }
+
+// registerRobust tells the kernel of this thread's list. See
+// set_robust_list(2).
+func registerRobust() error {
+	robustList.head = uintptr(unsafe.Pointer(&robustList))
+	robustList.offset = -int64(unsafe.Offsetof(mutex{}.next))
+	_, _, errno := unix.Syscall(unix.SYS_SET_ROBUST_LIST,
+		uintptr(unsafe.Pointer(&robustList)), unsafe.Sizeof(robustList), 0)
+	if errno != 0 {
+		return fmt.Errorf("set_robust_list: %w", errno)
+	}
+	return nil
+}
+
+// lock is mutex.lock. If the last owner has died, it is locked, too, and
+// consistent is to be called before unlock.
+func (m robust) lock(stuck func() error) (died bool, err error) {
+	list := &robustList
+	list.pending = uintptr(unsafe.Pointer(&m.next))
+	defer func() { list.pending = 0 }()
+	mine := uint32(self)
+	for {
+		old := m.word.Load()
+		switch {
+		case old == 0, old&ownerDied != 0:
+			if !m.word.CompareAndSwap(old, mine|old&waiters) {
+				continue
+			}
+			m.prev = uintptr(unsafe.Pointer(list))
+			m.next = m.prev
+			list.head = list.pending
+			return m.locked(old)
+		case old&waiters == 0 && !m.word.CompareAndSwap(old, old|waiters):
+			continue
+		}
+		ipc.FutexWait(&m.word, old|waiters, slice)
+		mine |= waiters // there may be others
+		if err := stuck(); err != nil {
+			return false, err
+		}
+	}
+}
+
+// locked does what is left to do once it is locked.
+func (m robust) locked(old uint32) (died bool, err error) {
+	m.count = 1
+	switch {
+	case m.owner == notRecoverable:
+		m.users++
+		m.unlock()
+		return false, errNotRecoverable
+	case old&ownerDied != 0:
+		m.owner = inconsistent
+		return true, nil // in users, we take the place of the dead one
+	}
+	m.owner = self
+	m.users++
+	return false, nil
+}
+
+// consistent says that what the mutex protects has been repaired. See
+// pthread_mutex_consistent(3).
+func (m robust) consistent() { m.owner = self }
+
+// unlock is mutex.unlock.
+func (m robust) unlock() {
+	list := &robustList
+	list.pending = uintptr(unsafe.Pointer(&m.next))
+	list.head = uintptr(unsafe.Pointer(list))
+	m.prev, m.next, m.count = 0, 0, 0
+	wake := 1
+	switch m.owner {
+	case inconsistent, notRecoverable:
+		m.owner = notRecoverable
+		wake = math.MaxInt32
+	default:
+		m.owner = 0
+	}
+	m.users--
+	if m.word.Swap(0)&waiters != 0 {
+		ipc.FutexWake(&m.word, wake)
+	}
+	list.pending = 0
+}
