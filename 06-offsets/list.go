@@ -1,0 +1,96 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+)
+
+const (
+	size     = 4096 // bytes of the segment
+	maxNodes = (size - headerSize) / nodeSize
+	end      = -1 // in place of an offset: there is no next node
+
+	headerSize = int64(unsafe.Sizeof(header{}))
+	nodeSize   = int64(unsafe.Sizeof(node{}))
+)
+
+// list is a segment of size bytes with a linked list in it: a header, then
+// the nodes. The tutorial's program in C has the same bytes there. Offsets are
+// bytes from the start of the segment, wherever a process has that.
+type list []byte
+
+// header is at offset 0.
+type header struct {
+	count atomic.Int32 // offset 0: number of nodes
+	first atomic.Int64 // offset 8: offset of the first node, or end
+}
+
+// node is where the one before it says, 16 bytes.
+type node struct {
+	next  atomic.Int64 // offset 0: offset of the next node, or end
+	value atomic.Int32 // offset 8
+}
+
+func (l list) header() *header { return (*header)(unsafe.Pointer(&l[0])) }
+
+// node turns an offset into a pointer, which is for this process only.
+func (l list) node(offset int64) *node {
+	bytes := l[offset : offset+nodeSize] // panics if it is not all inside
+	return (*node)(unsafe.Pointer(&bytes[0]))
+}
+
+// build makes a list of n nodes, one after the other: 10, 20, 30 and so on.
+// Each link is an offset from the start of the segment; plus base, which is
+// 0, unless pointers are wanted.
+func (l list) build(n, base int64) {
+	link := func(i int64) int64 {
+		if i == n {
+			return end
+		}
+		return base + headerSize + i*nodeSize
+	}
+	l.header().count.Store(int32(n))
+	for i := range n {
+		node := l.node(headerSize + i*nodeSize)
+		node.value.Store(int32(i+1) * 10)
+		node.next.Store(link(i + 1))
+	}
+	l.header().first.Store(link(0))
+}
+
+// walk returns the values of the list. It trusts nothing in the segment: it
+// looks at most at as many nodes as a segment holds, none of them outside of
+// it; and it reads each field once, so that what it has checked is what it
+// uses, even if another process writes there meanwhile.
+func (l list) walk() (values []int32, err error) {
+	count := int64(l.header().count.Load())
+	if count < 0 || count > maxNodes {
+		return nil, fmt.Errorf("count is %d, not 0 to %d", count, maxNodes)
+	}
+	const last = size - nodeSize
+	offset := l.header().first.Load()
+	for i := range count {
+		switch {
+		case offset == end:
+			return nil, fmt.Errorf("node %d: the list ends before it, at "+
+				"offset %d, but count is %d", i+1, offset, count)
+		case offset < headerSize || offset > last:
+			return nil, fmt.Errorf("node %d: offset %d is not %d to %d",
+				i+1, offset, headerSize, last)
+		case offset%8 != 0:
+			return nil, fmt.Errorf("node %d: offset %d is not a multiple of "+
+				"8", i+1, offset)
+		}
+		node := l.node(offset)
+		values = append(values, node.value.Load())
+		offset = node.next.Load()
+	}
+	if offset != end {
+		return nil, fmt.Errorf("node %d: the list goes on at offset %d, but "+
+			"count is %d: too long, or a cycle", count+1, offset, count)
+	}
+	return values, nil
+}
