@@ -1,0 +1,33 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"example.com/shm-by-example/08-info/ipc"
+)
+
+// attached says, on standard error, which processes have the object mapped,
+// and where.
+func attached(o *object) error {
+	s, err := scan(shmDevice())
+	if err != nil {
+		return err
+	}
+	if !o.complete(s, time.Now()) {
+		return nil // it has gone meanwhile
+	}
+	for _, p := range o.Processes {
+		for _, at := range p.spans {
+			fmt.Fprintf(os.Stderr, "attached: %d %s at %#x to %#x, %s\n",
+				p.Pid, p.Command, at.start, at.end, at.perms)
+		}
+	}
+	if !o.Complete {
+		ipc.Note("%s", hiddenFrom(s.hidden))
+	}
+	return nil
+}

@@ -1,0 +1,481 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/08-info/ipc"
+)
+
+func TestMain(m *testing.M) {
+	time.Local = time.UTC // no hour that comes twice
+	os.Exit(m.Run())
+}
+
+// The kernel's structs, by their offsets in C.
+func TestLayout(t *testing.T) {
+	var l shmLimits
+	var u shmUsage
+	for field, at := range map[string][2]uintptr{
+		"shmmax":   {unsafe.Offsetof(l.max), 0},
+		"shmmni":   {unsafe.Offsetof(l.mni), 16},
+		"shmall":   {unsafe.Offsetof(l.all), 32},
+		"shminfo":  {unsafe.Sizeof(l), 72},
+		"used_ids": {unsafe.Offsetof(u.used), 0},
+		"shm_tot":  {unsafe.Offsetof(u.tot), 8},
+		"shm_rss":  {unsafe.Offsetof(u.rss), 16},
+		"shm_swp":  {unsafe.Offsetof(u.swp), 24},
+		"shm_info": {unsafe.Sizeof(u), 48},
+	} {
+		if at[0] != at[1] {
+			t.Errorf("%s is %d, not %d", field, at[0], at[1])
+		}
+	}
+	if unsafe.Sizeof(semLimits{}) != 40 {
+		t.Error("struct seminfo has 40 bytes")
+	}
+	if unsafe.Sizeof(unix.SysvShmDesc{}) < unsafe.Sizeof(l) {
+		t.Error("struct shminfo does not fit into struct shmid_ds")
+	}
+}
+
+func TestCtime(t *testing.T) {
+	for seconds, want := range map[int64]string{
+		0:          "never",
+		1:          "Thu Jan  1 00:00:01 1970",
+		1765432109: "Thu Dec 11 05:48:29 2025",
+		4102444799: "Thu Dec 31 23:59:59 2099",
+	} {
+		if got := ctime(seconds); got != want {
+			t.Errorf("%d: %s, not %s", seconds, got, want)
+		}
+	}
+}
+
+// newSegment makes a segment that has seen something: two attaches, one
+// detach, two of its pages touched.
+func newSegment(t *testing.T) (shmid int) {
+	shmid, err := unix.SysvShmGet(unix.IPC_PRIVATE, 50000, 0o640)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mem [2][]byte
+	for i := range mem {
+		if mem[i], err = unix.SysvShmAttach(shmid, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { unix.SysvShmDetach(mem[0]) })
+	mem[1][0], mem[1][49999] = 1, 1
+	if err := unix.SysvShmDetach(mem[1]); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.SysvShmCtl(shmid, unix.IPC_RMID, nil) })
+	return shmid
+}
+
+// block runs stat and returns the values of its lines, times in seconds.
+func block(t *testing.T, shmid int) map[string]string {
+	key, id = 0, shmid
+	defer func() { id = -1 }()
+	var out bytes.Buffer
+	if err := stat(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if len(lines) != 9 || lines[0] != "=== Shared Memory Information ===" {
+		t.Fatalf("printed\n%s", &out)
+	}
+	values := map[string]string{}
+	for _, line := range lines[1:8] {
+		name, value, _ := strings.Cut(line, ": ")
+		if strings.HasSuffix(name, " time") {
+			value = seconds(t, value)
+		}
+		values[name] = strings.TrimSuffix(value, " bytes")
+	}
+	return values
+}
+
+// seconds reads a time as C prints it, 0 being none.
+func seconds(t *testing.T, text string) string {
+	if text == "never" || text == "Not set" {
+		return "0"
+	}
+	at, err := time.Parse(time.ANSIC, text)
+	if err != nil {
+		t.Error(err)
+	}
+	return strconv.FormatInt(at.Unix(), 10)
+}
+
+// lineOf is the line of a segment in a table, as words.
+func lineOf(t *testing.T, table string, shmid int) []string {
+	for line := range strings.Lines(table) {
+		words := strings.Fields(line)
+		if len(words) > 1 && words[1] == strconv.Itoa(shmid) {
+			return words
+		}
+	}
+	t.Fatalf("no segment %d in\n%s", shmid, table)
+	return nil
+}
+
+func same(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %s, not %s", what, got, want)
+	}
+}
+
+// Every number is that of /proc/sysvipc/shm: before the removal of a segment
+// and, marked and without a key, after it.
+func TestNumbers(t *testing.T) {
+	shmid := newSegment(t)
+	for _, removed := range []bool{false, true} {
+		if removed {
+			unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+		}
+		text, err := os.ReadFile("/proc/sysvipc/shm")
+		if err != nil {
+			t.Fatal(err)
+		}
+		heading := strings.Fields(strings.SplitN(string(text), "\n", 2)[0])
+		want := map[string]string{}
+		for i, word := range lineOf(t, string(text), shmid) {
+			want[heading[i]] = word
+		}
+
+		got := block(t, shmid)
+		same(t, "size", got["Segment size"], want["size"])
+		same(t, "attached", got["Last attach time"], want["atime"])
+		same(t, "detached", got["Last detach time"], want["dtime"])
+		same(t, "nattch", got["Number of attached processes"], want["nattch"])
+		same(t, "cpid", got["Creator PID"], want["cpid"])
+		same(t, "lpid", got["Last operation PID"], want["lpid"])
+		same(t, "mode", got["Permission mode"], want["perms"])
+
+		o := listed(t, shmid)
+		for what, number := range map[string][2]any{
+			"uid":    {o.UID, want["uid"]},
+			"size":   {o.Bytes, want["size"]},
+			"rss":    {*o.Resident, want["rss"]},
+			"swap":   {*o.Swapped, want["swap"]},
+			"nattch": {*o.Attaches, want["nattch"]},
+			"cpid":   {*o.Creator, want["cpid"]},
+			"lpid":   {*o.LastPid, want["lpid"]},
+			"key":    {int32(*o.Key), want["key"]},
+			"atime":  {o.Attached.Unix(), want["atime"]},
+			"dtime":  {o.Detached.Unix(), want["dtime"]},
+			"ctime":  {o.Changed.Unix(), want["ctime"]},
+		} {
+			same(t, what, fmt.Sprint(number[0]), fmt.Sprint(number[1]))
+		}
+		same(t, "dest", fmt.Sprint(o.Status), map[bool]string{
+			false: "[]", true: "[dest]"}[removed])
+		if len(o.Processes) != 1 || o.Processes[0].Pid != os.Getpid() {
+			t.Errorf("attached: %v, not this process, once", o.Processes)
+		}
+	}
+}
+
+// listed is a segment as list shows it, read back from JSON.
+func listed(t *testing.T, shmid int) *object {
+	asJSON = true
+	defer func() { asJSON = false }()
+	var out bytes.Buffer
+	if err := list(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	var s snapshot
+	if err := json.Unmarshal(out.Bytes(), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range s.Objects {
+		if o.ID != nil && *o.ID == shmid {
+			return o
+		}
+	}
+	t.Fatalf("no segment %d in %s", shmid, &out)
+	return nil
+}
+
+// output is what a program prints; the test is skipped where there is none.
+func output(t *testing.T, program string, args ...string) string {
+	if _, err := exec.LookPath(program); err != nil {
+		t.Skip("there is no " + program + " here")
+	}
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "TZ=UTC", "LC_ALL=C")
+	text, err := cmd.Output()
+	if err != nil {
+		t.Skipf("%v: %v", cmd, err)
+	}
+	return string(text)
+}
+
+// ... and that of lsipc, but for the attaches, which it calls processes, and
+// the numbers, which it prints as strings.
+func TestLsipc(t *testing.T) {
+	shmid := newSegment(t)
+	text := output(t, "lsipc", "-m", "-J", "-b", "-i", strconv.Itoa(shmid))
+	got := listed(t, shmid)
+	for name, want := range map[string]any{
+		"key": fmt.Sprintf("0x%08x", *got.Key), "id": shmid,
+		"owner": got.Owner, "size": got.Bytes, "nattch": *got.Attaches,
+		"cpid": *got.Creator, "lpid": *got.LastPid,
+	} {
+		field := regexp.MustCompile(`"` + name + `": *"?([^",\s]+)`)
+		if m := field.FindStringSubmatch(text); m != nil {
+			same(t, name, fmt.Sprint(want), m[1])
+		} else if name == "id" {
+			t.Errorf("no segment in %s", text)
+		}
+	}
+}
+
+// ... and the processes are those that lsof and fuser find, of a POSIX object.
+func TestMapped(t *testing.T) {
+	name := fmt.Sprintf("/dev/shm/shm-by-example-%07d", os.Getpid())
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(name)
+	f.Truncate(9000)
+	mem, err := unix.Mmap(int(f.Fd()), 0, 9000, unix.PROT_READ,
+		unix.MAP_SHARED)
+	f.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	o, err := posixObject(name[len(shmDir):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := scan(shmDevice())
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.complete(s, time.Now())
+	at := uint64(uintptr(unsafe.Pointer(&mem[0])))
+	if len(o.Processes) != 1 || o.Processes[0].Pid != os.Getpid() ||
+		o.Processes[0].Addresses[0] != at {
+		t.Errorf("mapped by %v, not by this process", o.Processes)
+	}
+	for _, tool := range [][]string{{"lsof", "-t", name}, {"fuser", name}} {
+		t.Run(tool[0], func(t *testing.T) {
+			got := strings.Fields(output(t, tool[0], tool[1:]...))
+			same(t, "pids", fmt.Sprint(got), fmt.Sprint([]int{os.Getpid()}))
+		})
+	}
+}
+
+// A set has the numbers that /proc and ipcs have.
+func TestSets(t *testing.T) {
+	id, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 3, 0o600)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	s := &semSet{ID: int(id)}
+	op := [3]int16{2, 7, 0}
+	unix.Syscall(unix.SYS_SEMOP, id, uintptr(unsafe.Pointer(&op)), 1)
+	for _, one := range semaphoreSets() {
+		if one.ID == s.ID {
+			s = one
+		}
+	}
+	if s.Count != 3 || s.Operated == nil || s.Values[2].Value != 7 ||
+		s.Values[2].LastPid != os.Getpid() || s.Values[0].Value != 0 {
+		t.Errorf("%+v", s)
+	}
+	// Somebody waits for the first one: this process.
+	ended := make(chan bool)
+	go func() {
+		defer close(ended)
+		take := [3]int16{0, -1, 0}
+		for errno := unix.EINTR; errno == unix.EINTR; {
+			_, _, errno = unix.Syscall(unix.SYS_SEMOP, id,
+				uintptr(unsafe.Pointer(&take)), 1)
+		}
+	}()
+	defer func() {
+		s.remove()
+		<-ended
+	}()
+	end := time.Now().Add(10 * time.Second)
+	for now := s; ; time.Sleep(10 * time.Millisecond) {
+		l, err := now.again()
+		if err != nil || l == nil || time.Now().After(end) {
+			t.Fatalf("%v, %+v: nobody waits", err, l)
+		}
+		now = l.(*semSet)
+		if now.waiting() == 1 && len(now.Waiters) == 1 &&
+			now.Waiters[0].Pid == os.Getpid() {
+			s = now
+			break
+		}
+	}
+	text := output(t, "ipcs", "-s", "-i", strconv.Itoa(s.ID))
+	for i, v := range s.Values {
+		line := fmt.Sprintf(`(?m)^%d +%d +%d +%d +%d *$`, i, v.Value,
+			v.Waiting, v.Zero, v.LastPid)
+		if !regexp.MustCompile(line).MatchString(text) {
+			t.Errorf("no %s in\n%s", line, text)
+		}
+	}
+}
+
+// Tables fit the terminal, as far as numbers can, and are whole in a pipe.
+func TestTable(t *testing.T) {
+	long := "/a-name-of-a-posix-object-that-is-longer-than-all"
+	rows := []row{objectHeading, {cells: []string{long, "1234567",
+		"a-long-owner", "0600", "149520384", "11137024", "0", "26", "364d",
+		"59s", "23h"}, status: "dest,locked",
+		many: slices.Repeat([]string{"28705 postgres"}, 26)}}
+	for _, width := range []int{80, 100, 120, 0} {
+		var out bytes.Buffer
+		printTable(&out, rows, width)
+		for line := range strings.Lines(out.String()) {
+			if n := letters(line) - 1; width > 0 && n > width {
+				t.Errorf("%d columns, not %d: %s", n, width, line)
+			}
+		}
+		whole := strings.Contains(out.String(), long) &&
+			strings.Count(out.String(), "28705 postgres") == 26
+		if whole != (width == 0) {
+			t.Errorf("width %d:\n%s", width, &out)
+		}
+		if width > 0 && !strings.Contains(out.String(), ", +") {
+			t.Errorf("processes left out, and not said:\n%s", &out)
+		}
+	}
+}
+
+// ... and that of ipcs, which asks the kernel by itself.
+func TestIpcs(t *testing.T) {
+	shmid := newSegment(t)
+	text := output(t, "ipcs", "-m", "-i", strconv.Itoa(shmid))
+	want := map[string]string{}
+	field := regexp.MustCompile(`(?m)(\w+_time)=(.*?) *$|(\w+)=(\S+)`)
+	for _, m := range field.FindAllStringSubmatch(text, -1) {
+		want[m[1]+m[3]] = m[2] + m[4]
+	}
+	got := block(t, shmid)
+	same(t, "bytes", got["Segment size"], want["bytes"])
+	same(t, "attached", got["Last attach time"], seconds(t, want["att_time"]))
+	same(t, "detached", got["Last detach time"], seconds(t, want["det_time"]))
+	same(t, "nattch", got["Number of attached processes"], want["nattch"])
+	same(t, "cpid", got["Creator PID"], want["cpid"])
+	same(t, "lpid", got["Last operation PID"], want["lpid"])
+	same(t, "mode", "0"+got["Permission mode"], want["mode"])
+}
+
+// SHM_STAT_ANY takes an index: the id of a segment that is gone leads to the
+// one that has taken its place.
+func TestLookAny(t *testing.T) {
+	shmid := newSegment(t)
+	want, err := look(shmid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := lookAny(shmid); err != nil || got != want {
+		t.Errorf("%v, %v, not %v", got, err, want)
+	}
+	if _, err := lookAny(shmid ^ 1<<28); !gone(err) {
+		t.Errorf("another id at the same index: %v", err)
+	}
+}
+
+// Segments that come and go while they are listed are no error.
+func TestListBusy(t *testing.T) {
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			var ids [8]int
+			for i := range ids {
+				ids[i], _ = unix.SysvShmGet(unix.IPC_PRIVATE, 1, 0o600)
+			}
+			for _, id := range ids {
+				unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+			}
+		}
+	}()
+	for i := range 500 {
+		_, err := segments()
+		if i%25 == 0 && err == nil { // this asks each process, too
+			err = list(t.Context(), io.Discard)
+		}
+		if err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
+// A segment that comes and goes while create looks for it is no error either.
+// In C this was "Cannot access existing segment" or a size out of nowhere.
+func TestCreateBusy(t *testing.T) {
+	key, size = ipc.Key(3<<30|os.Getpid()&0xffffff), 100
+	defer func() { key, size = 0, 0 }()
+	remove := func() {
+		id, err := unix.SysvShmGet(int(key), 0, 0)
+		if err == nil {
+			unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+		}
+	}
+	stop, stopped := make(chan bool), make(chan bool)
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			unix.SysvShmGet(int(key), int(size), unix.IPC_CREAT|0o600)
+			remove()
+		}
+	}()
+	seen := map[string]int{}
+	for range 100 {
+		var out bytes.Buffer
+		if err := create(t.Context(), &out); err != nil {
+			t.Error(err)
+			break
+		}
+		did, info, _ := strings.Cut(out.String(), "\n")
+		seen[did]++
+		if !strings.Contains(info, "\nSegment size: 100 bytes\n") {
+			t.Errorf("printed\n%s", &out)
+		}
+	}
+	close(stop)
+	<-stopped
+	remove()
+	t.Log(seen)
+}

@@ -1,0 +1,163 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The objects of lesson 04, which stay on purpose.
+var (
+	lesson04Keys = []uint32{54321, 54322, 54323, 54324}
+	lesson04Name = "/sem.semaphore_counter"
+)
+
+// unused tells that it is this user's, and nobody is known to use it.
+func (o *object) unused(uid uint32) bool {
+	return o.UID == uid && (o.Attaches == nil || *o.Attaches == 0) &&
+		time.Since(o.used()) >= older
+}
+
+// keep says why an object is no leftover, if it is not.
+func (o *object) keep(uid uint32) string {
+	young := time.Since(o.used())
+	switch {
+	case o.UID != uid:
+		return "it belongs to " + userName(o.UID)
+	case slices.Contains(o.Status, "dest"):
+		return "it is marked already, and goes with the last detach"
+	case o.Kind == kindSegment && *o.Attaches > 0:
+		return fmt.Sprintf("%d attached", *o.Attaches)
+	case young < older:
+		return fmt.Sprintf("used %v ago, not %v", max(0,
+			young.Truncate(time.Second)), older)
+	case o.Kind == kindSegment:
+		return ""
+	case len(o.Processes) > 0:
+		return fmt.Sprintf("%d %s has it mapped", o.Processes[0].Pid,
+			o.Processes[0].Command)
+	}
+	why := o.open()
+	if why == "" && !o.Complete {
+		why = "not every process is ours to look into"
+	}
+	return why
+}
+
+// meant says why an object is kept, though a leftover by all signs, unless it
+// is named.
+func (o *object) meant() string {
+	switch {
+	case o.Key != nil && slices.Contains(lesson04Keys, *o.Key),
+		o.Name != nil && *o.Name == lesson04Name:
+		return "lesson 04 means it to stay: 04-semaphore-counter -rm " +
+			"removes it, or name it here"
+	case o.Kind == kindSemaphore:
+		return "a semaphore is taken only if it is named: -name " + *o.Name
+	}
+	return ""
+}
+
+// open says if anybody has a file open or mapped, in whatever namespace: the
+// kernel then refuses a lease for writing. See F_SETLEASE in fcntl(2).
+func (o *object) open() string {
+	f, err := os.OpenFile(o.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK,
+		0)
+	if err != nil {
+		return "it cannot be opened, to see if another has it open"
+	}
+	defer f.Close()
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+	if err != nil {
+		return "another process has it open"
+	}
+	return ""
+}
+
+// again looks once more.
+func (o *object) again() (leftover, error) {
+	var now *object
+	if o.Kind == kindSegment {
+		ds, err := look(*o.ID)
+		if gone(err) {
+			return nil, nil
+		} else if err != nil {
+			return nil, explain("shmctl IPC_STAT", *o.ID, err)
+		}
+		return segment{*o.ID, ds}.object(), nil
+	}
+	now, err := posixObject(o.path[len(shmDir):])
+	if err != nil || now.backing != o.backing {
+		return nil, nil // gone, or another one by now
+	}
+	s, err := scan(shmDevice())
+	if err == nil {
+		now.complete(s, time.Now())
+	}
+	return now, err
+}
+
+// remove removes it. Of a segment only the key goes, if somebody has attached
+// it in this moment.
+func (o *object) remove() error {
+	if o.Kind != kindSegment {
+		err := unix.Unlink(o.path)
+		if err != nil && err != unix.ENOENT {
+			return fmt.Errorf("unlink %v: %w", o, err)
+		}
+		return nil
+	}
+	_, err := unix.SysvShmCtl(*o.ID, unix.IPC_RMID, nil)
+	if err != nil && !gone(err) {
+		return explain("shmctl IPC_RMID", *o.ID, err)
+	}
+	return nil
+}
+
+// keep says why a set is no leftover, if it is not.
+func (s *semSet) keep(uid uint32) string {
+	last := time.Time{}
+	for _, t := range []*time.Time{s.Operated, s.Changed} {
+		if t != nil && t.After(last) {
+			last = *t
+		}
+	}
+	young := time.Since(last)
+	switch {
+	case s.UID != uid:
+		return "it belongs to " + userName(s.UID)
+	case s.Values == nil:
+		return "its values are not for us to read"
+	case s.waiting() > 0:
+		return fmt.Sprintf("%d wait for it", s.waiting())
+	case young < older:
+		return fmt.Sprintf("used %v ago, not %v", max(0,
+			young.Truncate(time.Second)), older)
+	}
+	return ""
+}
+
+// again looks once more.
+func (s *semSet) again() (leftover, error) {
+	for _, now := range semaphoreSets() {
+		if now.ID == s.ID {
+			return now, nil
+		}
+	}
+	return nil, nil
+}
+
+// remove removes the set; who waits for it gets EIDRM. See semctl(2).
+func (s *semSet) remove() error {
+	_, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s.ID), 0,
+		unix.IPC_RMID, 0, 0, 0)
+	if errno != 0 && !gone(errno) {
+		return fmt.Errorf("semctl IPC_RMID %v: %w", s, errno)
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// shmLimits is what IPC_INFO fills in: struct shminfo, 72 bytes.
+type shmLimits struct {
+	max    uint64    // offset 0: bytes that one segment may have
+	min    uint64    // offset 8: always 1
+	mni    uint64    // offset 16: segments that there may be
+	seg    uint64    // offset 24: the same
+	all    uint64    // offset 32: pages that all of them may have
+	unused [4]uint64 // offset 40
+}
+
+// shmUsage is what SHM_INFO fills in: struct shm_info, 48 bytes.
+type shmUsage struct {
+	used int32     // offset 0: segments that there are
+	_    int32     // offset 4
+	tot  uint64    // offset 8: pages of them, touched or not
+	rss  uint64    // offset 16: pages in memory
+	swp  uint64    // offset 24: pages in swap
+	_    [2]uint64 // offset 32: always 0
+}
+
+// semLimits is struct seminfo. SEM_INFO puts what is in use into two fields.
+type semLimits struct {
+	_, mni, mns, _, msl, opm, _ int32 // offset 4: sets; then semaphores
+	usz, _, aem                 int32 // offset 28: sets in use; semaphores
+}
+
+const semInfo = 19
+
+// limits prints what the kernel allows, what is in use and what is left, and
+// how to change it: all of this IPC namespace, and of /dev/shm.
+func limits(_ context.Context, stdout io.Writer) error {
+	// shmctl writes what the command says where it is told to, whatever the
+	// type of the pointer; struct shmid_ds is larger than both.
+	const ipcInfo = 3
+	var buf [2]unix.SysvShmDesc
+	allowed := (*shmLimits)(unsafe.Pointer(&buf[0]))
+	inUse := (*shmUsage)(unsafe.Pointer(&buf[1]))
+	if _, err := unix.SysvShmCtl(0, ipcInfo, &buf[0]); err != nil {
+		return fmt.Errorf("shmctl IPC_INFO: %w", err)
+	}
+	highest, err := unix.SysvShmCtl(0, shmInfo, &buf[1])
+	if err != nil {
+		return fmt.Errorf("shmctl SHM_INFO: %w", err)
+	}
+
+	// Semaphores have two structs of the same type, of ints.
+	var sems, semUse semLimits
+	for command, to := range map[uintptr]*semLimits{ipcInfo: &sems,
+		semInfo: &semUse} {
+		_, _, errno := unix.Syscall6(unix.SYS_SEMCTL, 0, 0, command,
+			uintptr(unsafe.Pointer(to)), 0, 0)
+		if errno != 0 {
+			return fmt.Errorf("semctl IPC_INFO: %w", errno)
+		}
+	}
+
+	const kernel = "sysctl kernel."
+	lines := []row{{cells: []string{"limit", "allowed", "of", "in use",
+		"left"}, status: "to change it"},
+		limit("shmmax", allowed.max, "bytes", nil, kernel+"shmmax"),
+		limit("shmall", allowed.all, "pages", &inUse.tot, kernel+"shmall"),
+		limit("shmmni", allowed.mni, "segments", new(uint64(inUse.used)),
+			kernel+"shmmni"),
+		limit("semmsl", uint64(sems.msl), "sems/set", nil,
+			kernel+"sem, 1st of 4"),
+		limit("semmns", uint64(sems.mns), "sems",
+			new(uint64(semUse.aem)), kernel+"sem, 2nd"),
+		limit("semopm", uint64(sems.opm), "ops", nil, kernel+"sem, 3rd"),
+		limit("semmni", uint64(sems.mni), "sets", new(uint64(semUse.usz)),
+			kernel+"sem, 4th"),
+	}
+	var fs unix.Statfs_t
+	if unix.Statfs(shmDir, &fs) == nil {
+		lines = append(lines,
+			room("bytes", fs.Blocks, fs.Bfree, uint64(fs.Bsize), "size=2G"),
+			room("files", fs.Files, fs.Ffree, 1, "nr_inodes=1M"))
+	}
+	var lock unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lock) == nil {
+		lines = append(lines, limit("memlock", lock.Cur, "bytes", nil,
+			"ulimit -l, limits.conf(5)"))
+	}
+	var table bytes.Buffer
+	columns, _ := screen()
+	printTable(&table, lines, columns)
+	fmt.Fprintf(&table, "\npages resident  %d\n", inUse.rss)
+	fmt.Fprintf(&table, "pages swapped   %d\n", inUse.swp)
+	fmt.Fprintf(&table, "highest index   %d\n", highest)
+	fmt.Fprintf(&table, "page size       %d\n", os.Getpagesize())
+	stdout.Write(table.Bytes())
+	return nil
+}
+
+// room is the line for something that /dev/shm has all of, in units of size.
+func room(of string, all, free, size uint64, option string) row {
+	how := "mount -o remount," + option
+	if all == 0 { // then it has no limit, and does not count
+		return limit(shmDir, unix.RLIM_INFINITY, of, nil, how)
+	}
+	return limit(shmDir, all*size, of, new((all-free)*size), how)
+}
+
+// limit is a line: what is allowed, of what, how much of it is in use, if
+// that can be said, and how to change it.
+func limit(name string, allowed uint64, of string, used *uint64,
+	how string) row {
+	left := "-"
+	if used != nil {
+		left = fmt.Sprint(allowed - min(*used, allowed))
+	}
+	most := fmt.Sprint(allowed)
+	if allowed == unix.RLIM_INFINITY {
+		most = "unlimited"
+	}
+	return row{cells: []string{name, most, of, count(used), left}, status: how}
+}

@@ -1,0 +1,112 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"slices"
+
+	"example.com/shm-by-example/08-info/ipc"
+)
+
+var asJSON, watching bool
+
+func listFlags(flags *flag.FlagSet) {
+	flags.BoolVar(&asJSON, "json", false, "print JSON: real numbers, bytes, "+
+		"times of RFC 3339, null for what is not known")
+	flags.BoolVar(&watching, "watch", false, "repaint every second, until "+
+		"Ctrl-C, with what appeared, went and changed")
+}
+
+// The headings of the tables: the times are those of /proc/sysvipc/shm.
+var (
+	objectHeading = row{cells: []string{"key/name", "id", "owner", "mode",
+		"bytes", "resident", "swap", "att", "atime", "dtime", "ctime"},
+		status: "status, processes"}
+	setHeading = row{cells: []string{"key", "id", "owner", "mode", "n",
+		"waiting", "otime", "ctime"},
+		status: "values, processes"}
+)
+
+// list prints a line for each object of this IPC namespace and of /dev/shm,
+// whoever owns it.
+func list(ctx context.Context, stdout io.Writer) error {
+	switch {
+	case asJSON && watching:
+		return ipc.Usage("want one of -json and -watch")
+	case watching:
+		return watch(ctx, stdout)
+	}
+	s, err := take()
+	if err != nil {
+		return err
+	}
+	var text bytes.Buffer
+	if asJSON {
+		e := json.NewEncoder(&text)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		if err := e.Encode(s); err != nil {
+			return err
+		}
+	} else {
+		columns, _ := screen()
+		s.print(&text, columns, nil)
+	}
+	stdout.Write(text.Bytes())
+	incomplete := func(o *object) bool { return !o.Complete }
+	if !asJSON && slices.ContainsFunc(s.Objects, incomplete) {
+		ipc.Note("?: %s", hiddenFrom(s.Unreadable))
+	}
+	unread := func(set *semSet) bool { return set.Values == nil }
+	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
+		ipc.Note("?: values are for those who may read the semaphores")
+	}
+	return nil
+}
+
+// print prints the header and the tables. Marks are for -watch: what to put
+// in front of a line; nil if nothing is to be there, not even a space.
+func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
+	header := s.Namespace.String()
+	if width > 0 {
+		header = cut(header, width)
+	}
+	fmt.Fprintf(w, "%s\n\n", header)
+	tables := map[*row][]row{}
+	for _, l := range s.lines(s.Time) {
+		if marks != nil {
+			l.mark = fmt.Sprintf("%-2s", marks[l.what])
+		}
+		tables[l.heading] = append(tables[l.heading], l.row)
+	}
+	for i, heading := range []*row{&objectHeading, &setHeading} {
+		if i > 0 && len(tables[heading]) == 0 {
+			break // semaphores are rare
+		} else if i > 0 {
+			fmt.Fprintln(w)
+		}
+		first := *heading
+		if marks != nil {
+			first.mark = "  "
+		}
+		printTable(w, append([]row{first}, tables[heading]...), width)
+	}
+}
+
+// String tells which namespace this is, how many others there are to be seen
+// and how to get into them.
+func (n namespace) String() string {
+	text := fmt.Sprintf("IPC namespace %d; %d more to be seen", n.Inode,
+		len(n.Others))
+	for i, other := range n.Others {
+		text += []string{": ", ", "}[min(i, 1)]
+		text += fmt.Sprintf("nsenter -t %d --ipc", other.Pid)
+	}
+	return text
+}

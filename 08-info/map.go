@@ -1,0 +1,177 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"example.com/shm-by-example/08-info/ipc"
+)
+
+var shownPages uint
+
+func mapFlags(flags *flag.FlagSet) {
+	anyFlags(flags)
+	flags.UintVar(&shownPages, "pages", 2, "`number` of pages to draw")
+}
+
+// A view is one process's mapping of one page.
+type view struct {
+	process
+	address uint64
+	perms   string
+	page    page
+	err     error // nobody may look behind the address but root
+}
+
+// drawMap draws, page by page, where each process has it in its virtual
+// memory, and the frame of physical memory that they all mean.
+func drawMap(ctx context.Context, stdout io.Writer) error {
+	o, err := findAny()
+	if err != nil {
+		return err
+	}
+	s, err := scan(shmDevice())
+	if err != nil {
+		return err
+	}
+	if !o.complete(s, time.Now()) {
+		return fmt.Errorf("%v: it has gone meanwhile", o)
+	}
+	size := uint64(os.Getpagesize())
+	total := (o.Bytes + size - 1) / size
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d: %d bytes, pages: %d\n",
+		o.title(), o, inode(s.namespace), o.Bytes, total)
+	hidden := false
+	shown := min(total, uint64(shownPages))
+	if len(o.Processes) == 0 {
+		shown, total = 0, 0
+	} else {
+		fmt.Fprintf(&text, "\n%-7s%-24s %-24s%s\n", "", "process",
+			"address", "physical memory")
+	}
+	for n := range shown {
+		if _, err := text.WriteTo(stdout); err != nil {
+			return err
+		} else if ctx.Err() != nil { // there may be very many
+			return context.Cause(ctx)
+		}
+		views := o.views(n * size)
+		hidden = drawPage(&text, n, views, o) || hidden
+	}
+	if total > shown {
+		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
+	}
+	stdout.Write(text.Bytes())
+	switch {
+	case len(o.Processes) == 0 && o.Complete:
+		ipc.Note("nobody has it mapped")
+	case !o.Complete:
+		ipc.Note("%s", hiddenFrom(s.hidden))
+	}
+	if hidden {
+		ipc.Note("frames are for CAP_SYS_ADMIN to see: in their place stands " +
+			"the inode, which is the same for all too")
+	}
+	return nil
+}
+
+// views are the mappings of the page at this offset.
+func (o *object) views(offset uint64) (all []view) {
+	for _, p := range o.Processes {
+		for _, at := range p.spans {
+			if offset < at.offset || offset >= at.offset+at.end-at.start {
+				continue
+			}
+			v := view{p, at.start + offset - at.offset, at.perms, page{}, nil}
+			found, err := pages(p.Pid, v.address, 1)
+			if err == nil {
+				v.page = found[0]
+			}
+			v.err = err
+			all = append(all, v)
+		}
+	}
+	return all
+}
+
+// drawPage draws one page: who sees it to the left, and to the right the
+// frame. It returns whether that is hidden from us. Who has a frame of its
+// own, a private copy, gets a box of its own.
+func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
+	frames := map[string][]view{}
+	var order []string
+	for _, v := range views {
+		frame := fmt.Sprintf("frame %#x", v.page.frame)
+		switch {
+		case v.err != nil:
+			frame = "?"
+			hidden = true
+		case v.page.swapped:
+			frame = "swapped out"
+		case !v.page.present:
+			frame = ""
+		case v.page.frame == 0:
+			frame = fmt.Sprintf("inode %d", o.number())
+			hidden = true
+		}
+		if frames[frame] == nil {
+			order = append(order, frame)
+		}
+		frames[frame] = append(frames[frame], v)
+	}
+	for _, frame := range order {
+		drawFrame(w, fmt.Sprintf("page %d", n), frame, frames[frame])
+	}
+	return hidden
+}
+
+// drawFrame draws those who have the same frame, or none.
+func drawFrame(w io.Writer, page, frame string, views []view) {
+	edge := "+--------------------+"
+	box := []string{edge, fmt.Sprintf("| %-18s |", frame), edge}
+	lines, first := max(len(views), len(box)), 0
+	if frame == "" { // this process has not touched the page
+		box, lines = nil, len(views)
+	} else if len(views) == 1 {
+		first = 1 // beside the middle of the box
+	}
+	for i := range lines {
+		text := fmt.Sprintf("%49s", "")
+		if n := i - first; n >= 0 && n < len(views) {
+			if n > 0 {
+				page = ""
+			}
+			v := views[n]
+			text = fmt.Sprintf("%-7s%-24s %#-14x %.2s", page, cut(fmt.Sprintf(
+				"%d %s", v.Pid, v.Command), 24), v.address, v.perms)
+		}
+		switch {
+		case box == nil:
+			text += "   not touched: no frame yet"
+		case len(views) == 1 && i == 1:
+			text += " ----->"
+		case len(views) == 1 || i >= len(views):
+			text += "       "
+		case i == 1:
+			text += " --+-->"
+		default:
+			text += " --+   "
+		}
+		if i < len(box) {
+			text += box[i]
+		}
+		fmt.Fprintln(w, strings.TrimRight(text, " "))
+	}
+}
+
+// number is the object's inode; that of a segment is its id.
+func (o *object) number() uint64 { return o.backing.inode }

@@ -1,0 +1,233 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kinds of object.
+const (
+	kindSegment   = "segment"         // of System V
+	kindPOSIX     = "posix"           // shared memory
+	kindSemaphore = "posix semaphore" // in shared memory, too
+)
+
+// An object is a segment or a POSIX object. What its kind does not have, or
+// what is not known, is nil, and null in JSON. The README describes that.
+type object struct {
+	Kind      string     `json:"kind"`
+	Key       *uint32    `json:"key"`
+	ID        *int       `json:"id"`
+	Name      *string    `json:"name"`
+	Inode     *uint64    `json:"inode"`
+	Owner     string     `json:"owner"`
+	UID       uint32     `json:"uid"`
+	Mode      uint32     `json:"mode"`
+	ModeOctal string     `json:"mode_octal"`
+	Bytes     uint64     `json:"bytes"`
+	Resident  *uint64    `json:"resident_bytes"`
+	Swapped   *uint64    `json:"swapped_bytes"`
+	Attaches  *uint64    `json:"attaches"`
+	Processes []process  `json:"processes"`
+	Complete  bool       `json:"processes_complete"`
+	Status    []string   `json:"status"`
+	Attached  *time.Time `json:"last_attach"`
+	Detached  *time.Time `json:"last_detach"`
+	Changed   *time.Time `json:"last_change"`
+	Creator   *int32     `json:"creator_pid"`
+	LastPid   *int32     `json:"last_pid"`
+
+	backing backing
+	path    string    // of a POSIX object
+	read    time.Time // the same: the file's atime
+}
+
+// A snapshot is all that list shows.
+type snapshot struct {
+	Version    int       `json:"version"` // of this form: 1
+	Time       time.Time `json:"time"`
+	Namespace  namespace `json:"ipc_namespace"`
+	Unreadable int       `json:"unreadable_processes"`
+	Objects    []*object `json:"objects"`
+	Sets       []*semSet `json:"semaphore_sets"`
+}
+
+// A namespace is one of IPC, by its inode.
+type namespace struct {
+	Inode  uint64  `json:"inode"`
+	Others []entry `json:"others"`
+}
+
+// An entry is the way into another namespace: a process that is in it.
+type entry struct {
+	Inode uint64 `json:"inode"`
+	Pid   int    `json:"pid"`
+}
+
+// take looks at everything: at the objects first, then at the processes, and
+// once more at the segments whose attaches do not agree with these.
+func take() (*snapshot, error) {
+	all, err := segments()
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshot{Version: 1, Time: time.Now().UTC().Truncate(time.Second),
+		Objects: []*object{}}
+	memory := residents()
+	for _, segment := range all {
+		o := segment.object()
+		m := memory[segment.id] // none: made since, or not for us to know
+		o.Resident, o.Swapped = m.rss, m.swap
+		s.Objects = append(s.Objects, o)
+	}
+	slices.SortStableFunc(s.Objects, func(a, b *object) int {
+		return cmp.Or(cmp.Compare(*a.Key-1, *b.Key-1), // without a key: last
+			cmp.Compare(*a.ID, *b.ID))
+	})
+	s.Objects = append(s.Objects, posixObjects()...)
+	s.Sets = semaphoreSets()
+
+	processes, err := scan(shmDevice())
+	if err != nil {
+		return nil, err
+	}
+	s.Namespace = processes.where()
+	s.Unreadable = processes.hidden
+	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
+		return !o.complete(processes, s.Time)
+	})
+	return s, nil
+}
+
+// complete enters who has the object mapped, and what follows from that. It
+// returns whether the object is still there.
+func (o *object) complete(s *survey, now time.Time) bool {
+	o.Owner, o.ModeOctal = userName(o.UID), fmt.Sprintf("%04o", o.Mode)
+	o.Processes = append([]process{}, s.users(o)...)
+	n := uint64(0)
+	for _, p := range o.Processes {
+		n += uint64(len(p.spans))
+	}
+	if o.Kind == kindSegment {
+		if *o.Attaches != n {
+			ds, err := look(*o.ID)
+			if gone(err) {
+				return false
+			} else if err == nil {
+				o.Attaches = &ds.Nattch
+			}
+		}
+		o.Complete = n >= *o.Attaches
+	} else {
+		o.Complete = s.whole && (!s.outside || n == 0 && o.open() == "")
+		if o.Complete {
+			o.Attaches = &n
+		}
+	}
+	if o.Attaches != nil && *o.Attaches == 0 {
+		o.Status = append(o.Status, "unused")
+	}
+	if o.Status == nil {
+		o.Status = []string{}
+	}
+	return true
+}
+
+// used is when anything happened to the object last.
+func (o *object) used() time.Time {
+	last := o.read
+	for _, t := range []*time.Time{o.Attached, o.Detached, o.Changed} {
+		if t != nil && t.After(last) {
+			last = *t
+		}
+	}
+	return last
+}
+
+// title is the key or the name.
+func (o *object) title() string {
+	if o.Name != nil {
+		return *o.Name
+	}
+	return fmt.Sprintf("0x%08x", *o.Key)
+}
+
+// String is how messages call it.
+func (o *object) String() string {
+	if o.Name != nil {
+		return o.Kind + " " + *o.Name
+	}
+	return "segment " + strconv.Itoa(*o.ID)
+}
+
+// row is the object's line in the table.
+func (o *object) row(now time.Time) row {
+	used := o.used()
+	status := strings.Join(o.Status, ",")
+	status = strings.Replace(status, "unused", "unused "+age(&used, now), 1)
+	var who []string
+	for _, p := range o.Processes {
+		who = append(who, fmt.Sprintf("%d %s", p.Pid, p.Command))
+	}
+	if !o.Complete {
+		who = append(who, "?")
+	}
+	attaches := count(o.Attaches)
+	if o.Attaches == nil {
+		attaches = "?"
+	}
+	return row{[]string{o.title(), count(o.ID), o.Owner, o.ModeOctal,
+		count(&o.Bytes), count(o.Resident), count(o.Swapped),
+		attaches, age(o.Attached, now), age(o.Detached, now),
+		age(o.Changed, now)}, status, who, ""}
+}
+
+// count is a number that may be unknown.
+func count[N int | uint64](n *N) string {
+	if n == nil {
+		return "-"
+	}
+	return fmt.Sprint(*n)
+}
+
+// unixTime is a time of the kernel's, which has 0 for never.
+func unixTime(seconds int64) *time.Time {
+	if seconds == 0 {
+		return nil
+	}
+	return new(time.Unix(seconds, 0).UTC())
+}
+
+// age is how long ago something was, in four letters at the most.
+func age(t *time.Time, now time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	switch d := now.Sub(*t); {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, d/time.Second))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 24*time.Hour:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	case d < 365*24*time.Hour:
+		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	default:
+		return fmt.Sprintf("%dy", d/(365*24*time.Hour))
+	}
+}
+
+// shmDevice is the device of /dev/shm, 0 if there is none.
+func shmDevice() uint64 {
+	var st unix.Stat_t
+	unix.Stat(shmDir, &st)
+	return st.Dev
+}

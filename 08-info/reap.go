@@ -1,0 +1,174 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/08-info/ipc"
+)
+
+var (
+	older  = 10 * time.Minute
+	really bool
+	reapOf *uint32 // a user, if not this one
+
+	semKey ipc.Key
+	semID  = -1
+)
+
+func reapFlags(flags *flag.FlagSet) {
+	anyFlags(flags)
+	flags.DurationVar(&older, "older", older,
+		"`time` since the last attach, detach or change")
+	flags.BoolVar(&really, "yes", false, "remove them, not only list them")
+	flags.Func("user", "whose leftovers, for root: a `user`, name or number",
+		func(s string) (err error) {
+			u, unknown := user.Lookup(s)
+			if unknown == nil {
+				s = u.Uid
+			}
+			reapOf, err = number(s, "user")
+			return err
+		})
+	flags.Var(&semKey, "semkey", "`key` of a semaphore set: only that, "+
+		"for others are never taken")
+	flags.Func("semid", "`id` of a semaphore set: only that", func(s string) (
+		err error) {
+		semID, err = parseID(s)
+		return err
+	})
+}
+
+// A leftover is a segment, a POSIX object or a semaphore set.
+type leftover interface {
+	fmt.Stringer
+	row(now time.Time) row
+	again() (leftover, error) // looks once more; nil if it has gone
+	keep(uid uint32) string   // why it is to be kept, or nothing
+	remove() error
+}
+
+// reap lists what was left by processes that are no more, and removes it if
+// it is told to. An unattached object may be meant to be there, so it takes
+// no other's, none that was used lately, and looks again just before.
+func reap(_ context.Context, stdout io.Writer) error {
+	uid := uint32(os.Geteuid())
+	if reapOf != nil && *reapOf != uid && uid != 0 {
+		return fmt.Errorf("leftovers of %s: %w\nonly root removes those of "+
+			"others", userName(*reapOf), unix.EPERM)
+	} else if reapOf != nil {
+		uid = *reapOf
+	}
+	all, heading, err := candidates()
+	if err != nil {
+		return err
+	}
+	named := len(all) == 1 && (key != 0 || id >= 0 || name != "" ||
+		semKey != 0 || semID >= 0)
+	now := time.Now()
+	table := []row{heading}
+	var leftovers []leftover
+	for _, l := range all {
+		why := l.keep(uid)
+		if o, ok := l.(*object); ok && why == "" && !named {
+			why = o.meant()
+		}
+		if why == "" {
+			table = append(table, l.row(now))
+			leftovers = append(leftovers, l)
+		} else if mine, ok := l.(*object); named || ok && mine.unused(uid) {
+			ipc.Note("%v: kept: %s", l, why)
+		}
+	}
+	if len(leftovers) == 0 {
+		ipc.Note("no leftovers of %s", userName(uid))
+		return nil
+	}
+	columns, _ := screen()
+	var text bytes.Buffer
+	printTable(&text, table, columns)
+	if _, err := stdout.Write(text.Bytes()); err != nil {
+		return err // who was to see it has not
+	}
+	if !really {
+		ipc.Note("an object that nobody uses may be meant to be there; the " +
+			"same with -yes removes these")
+		return nil
+	}
+	var failed error
+	for _, l := range leftovers {
+		failed = errors.Join(failed, removeLeftover(stdout, l, uid))
+	}
+	return failed
+}
+
+// removeLeftover looks at it again, for it was some time ago that it was
+// listed, and removes it.
+func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
+	now, err := l.again()
+	if err != nil {
+		return err
+	} else if now == nil {
+		ipc.Note("%v: has gone", l)
+		return nil
+	}
+	if why := now.keep(uid); why != "" {
+		ipc.Note("%v: kept: %s", l, why)
+		return nil
+	}
+	if err := now.remove(); err != nil {
+		return err
+	}
+	if now, err := l.again(); err == nil && now != nil {
+		// Somebody came in between. Nothing is lost: it is as after any
+		// removal, and lives until the last detach.
+		ipc.Note("%v: somebody has just attached it: it is marked", l)
+		return nil
+	}
+	fmt.Fprintf(stdout, "%v: removed\n", l)
+	return nil
+}
+
+// candidates are the object or the set that is named, or all objects.
+func candidates() (all []leftover, heading row, err error) {
+	if semKey != 0 || semID >= 0 {
+		if key != 0 || id >= 0 || name != "" || semKey != 0 && semID >= 0 {
+			return nil, row{}, ipc.Usage("want one of -key, -id, -name, " +
+				"-semkey and -semid")
+		}
+		for _, s := range semaphoreSets() {
+			if s.ID == semID || semKey != 0 && s.Key == uint32(semKey) {
+				return []leftover{s}, setHeading, nil
+			}
+		}
+		return nil, row{}, errors.New("semget: no such semaphore set\n" +
+			"08-info list shows those that there are")
+	}
+	s, err := take()
+	if err != nil {
+		return nil, row{}, err
+	}
+	var only *object
+	if key != 0 || id >= 0 || name != "" {
+		if only, err = findAny(); err != nil {
+			return nil, row{}, err
+		}
+	}
+	for _, o := range s.Objects {
+		if only == nil || o.backing == only.backing && o.path == only.path {
+			all = append(all, o)
+		}
+	}
+	return all, objectHeading, nil
+}

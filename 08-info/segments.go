@@ -1,0 +1,94 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Commands of shmctl(2) that ask by index, which golang.org/x/sys/unix does
+// not name. SHM_INFO returns the highest index in use, SHM_STAT_ANY the id of
+// the segment at an index.
+const (
+	shmInfo    = 14
+	shmStatAny = 15
+)
+
+const ( // bits of a segment's mode besides the permissions
+	shmDest   = 0o1000 // removed, and freed after the last detach
+	shmLocked = 0o2000 // its pages are not swapped out
+)
+
+// A segment is what the kernel knows of one.
+type segment struct {
+	id int
+	unix.SysvShmDesc
+}
+
+// segments asks for one index after the other. Segments come and go
+// meanwhile, so that this is no state that there has been at any one time.
+func segments() (all []segment, err error) {
+	var ds unix.SysvShmDesc
+	highest, err := unix.SysvShmCtl(0, shmInfo, &ds)
+	if err != nil {
+		return nil, fmt.Errorf("shmctl SHM_INFO: %w", err)
+	}
+	for index := range highest + 1 {
+		id, err := unix.SysvShmCtl(index, shmStatAny, &ds)
+		if gone(err) {
+			continue // there is none at this index
+		} else if err != nil {
+			return nil, fmt.Errorf("shmctl SHM_STAT_ANY %d: %w", index, err)
+		}
+		all = append(all, segment{id, ds})
+	}
+	return all, nil
+}
+
+// A resident is how many bytes of a segment are in memory and in swap. Of
+// one segment shmctl does not tell that, the table of /proc does.
+type resident struct{ rss, swap *uint64 }
+
+// residents reads that table: key, shmid, ... and at the end rss and swap.
+// Where it cannot be read, nothing is known.
+func residents() map[int]resident {
+	text, _ := os.ReadFile("/proc/sysvipc/shm")
+	known := map[int]resident{}
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) < 16 {
+			continue
+		}
+		id, err := strconv.Atoi(fields[1])
+		rss, err2 := strconv.ParseUint(fields[14], 10, 64)
+		swap, err3 := strconv.ParseUint(fields[15], 10, 64)
+		if err == nil && err2 == nil && err3 == nil { // no heading
+			known[id] = resident{&rss, &swap}
+		}
+	}
+	return known
+}
+
+// object is a segment as list shows it. Who has it mapped is not known yet.
+func (s segment) object() *object {
+	key := uint32(s.Perm.Key)
+	o := &object{
+		Kind: kindSegment, Key: &key, ID: &s.id, UID: s.Perm.Uid,
+		Mode: s.Perm.Mode & 0o777, Bytes: s.Segsz, Attaches: &s.Nattch,
+		Attached: unixTime(s.Atime), Detached: unixTime(s.Dtime),
+		Changed: unixTime(s.Ctime), Creator: &s.Cpid, LastPid: &s.Lpid,
+		backing: backing{sysv, uint64(s.id)},
+	}
+	if s.Perm.Mode&shmDest != 0 {
+		o.Status = append(o.Status, "dest")
+	}
+	if s.Perm.Mode&shmLocked != 0 {
+		o.Status = append(o.Status, "locked")
+	}
+	return o
+}

@@ -1,0 +1,165 @@
+//go:build linux
+
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A semSet is a set of System V semaphores. Values are null in JSON where this
+// process may not read them.
+type semSet struct {
+	Key       uint32      `json:"key"`
+	ID        int         `json:"id"`
+	Owner     string      `json:"owner"`
+	UID       uint32      `json:"uid"`
+	Mode      uint32      `json:"mode"`
+	ModeOctal string      `json:"mode_octal"`
+	Count     uint64      `json:"count"`
+	Values    []semaphore `json:"semaphores"`
+	Waiters   []process   `json:"waiters"`
+	Operated  *time.Time  `json:"last_operation"`
+	Changed   *time.Time  `json:"last_change"`
+}
+
+// A semaphore is one of a set.
+type semaphore struct {
+	Value   int `json:"value"`
+	Waiting int `json:"waiting"`      // until it is greater
+	Zero    int `json:"waiting_zero"` // until it is 0
+	LastPid int `json:"last_pid"`
+}
+
+// Commands of semctl(2) about one semaphore.
+const (
+	semGetPid  = 11
+	semGetVal  = 12
+	semGetNcnt = 14
+	semGetZcnt = 15
+)
+
+// semaphoreSets reads the table of /proc: key, semid, perms, nsems, uid, gid,
+// cuid, cgid, otime, ctime. It is for everybody to read; the values are not.
+func semaphoreSets() []*semSet {
+	text, _ := os.ReadFile("/proc/sysvipc/sem")
+	all := []*semSet{}
+	for line := range strings.Lines(string(text)) {
+		var key, gid, cuid, cgid, otime, changed int64
+		s := new(semSet)
+		n, _ := fmt.Sscanf(line, "%d %d %o %d %d %d %d %d %d %d", &key, &s.ID,
+			&s.Mode, &s.Count, &s.UID, &gid, &cuid, &cgid, &otime, &changed)
+		if n < 10 {
+			continue // the heading
+		}
+		s.Key, s.Mode = uint32(key), s.Mode&0o777
+		s.Owner, s.ModeOctal = userName(s.UID), fmt.Sprintf("%04o", s.Mode)
+		s.Operated, s.Changed = unixTime(otime), unixTime(changed)
+		if s.read() != nil {
+			s.Values = nil // not for us, or gone: then its line is the last
+		}
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *semSet) int {
+		return cmp.Or(cmp.Compare(a.Key-1, b.Key-1), cmp.Compare(a.ID, b.ID))
+	})
+	return all
+}
+
+// read asks for each semaphore in turn; they may change meanwhile.
+func (s *semSet) read() error {
+	for num := range s.Count {
+		var v semaphore
+		for what, to := range map[uintptr]*int{semGetVal: &v.Value,
+			semGetNcnt: &v.Waiting, semGetZcnt: &v.Zero,
+			semGetPid: &v.LastPid} {
+			n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s.ID),
+				uintptr(num), what, 0, 0, 0)
+			if errno != 0 {
+				return errno
+			}
+			*to = int(n)
+		}
+		s.Values = append(s.Values, v)
+	}
+	s.Waiters = []process{}
+	if s.waiting() > 0 {
+		s.Waiters = append(s.Waiters, waiters(s.ID)...)
+	}
+	return nil
+}
+
+// waiting is how many wait for any of them.
+func (s *semSet) waiting() (n int) {
+	for _, v := range s.Values {
+		n += v.Waiting + v.Zero
+	}
+	return n
+}
+
+// waiters finds who sleeps in semop or semtimedop with the id as their first
+// argument: /proc/PID/task/TID/syscall has the number and the arguments. It
+// is for whoever may trace the process.
+func waiters(id int) (all []process) {
+	own, _ := os.Readlink("/proc/self/ns/ipc")
+	calls := []string{fmt.Sprintf("%d %#x ", unix.SYS_SEMTIMEDOP, id),
+		fmt.Sprintf("%d %#x ", unix.SYS_SEMOP, id)}
+	tasks, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/syscall")
+	for _, file := range tasks {
+		text, err := os.ReadFile(file)
+		if err != nil || !strings.HasPrefix(string(text), calls[0]) &&
+			!strings.HasPrefix(string(text), calls[1]) {
+			continue
+		}
+		name := strings.Split(file, "/")[2]
+		in, _ := os.Readlink("/proc/" + name + "/ns/ipc")
+		pid, _ := strconv.Atoi(name)
+		if in == own {
+			all = append(all, process{Pid: pid, Command: commandOf(pid)})
+		}
+	}
+	slices.SortFunc(all, func(a, b process) int {
+		return cmp.Compare(a.Pid, b.Pid)
+	})
+	return all
+}
+
+// String is how messages call it.
+func (s *semSet) String() string {
+	return "semaphore set " + strconv.Itoa(s.ID)
+}
+
+// row is the set's line in the table.
+func (s *semSet) row(now time.Time) row {
+	r := row{cells: []string{fmt.Sprintf("0x%08x", s.Key),
+		strconv.Itoa(s.ID), s.Owner, s.ModeOctal, fmt.Sprint(s.Count), "?",
+		age(s.Operated, now), age(s.Changed, now)}, status: "?"}
+	if s.Values == nil {
+		return r
+	}
+	var values, last []string
+	for _, v := range s.Values {
+		values = append(values, strconv.Itoa(v.Value))
+		pid := "last " + strconv.Itoa(v.LastPid)
+		if v.LastPid != 0 && !slices.Contains(last, pid) {
+			last = append(last, pid)
+		}
+	}
+	r.cells[5], r.status = strconv.Itoa(s.waiting()), strings.Join(values, " ")
+	for _, p := range s.Waiters {
+		r.many = append(r.many, fmt.Sprintf("%d %s waits", p.Pid, p.Command))
+	}
+	if len(s.Waiters) < s.waiting() {
+		r.many = append(r.many, "? waits")
+	}
+	r.many = append(r.many, last...)
+	return r
+}

@@ -1,0 +1,136 @@
+//go:build linux
+
+package main
+
+import (
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// A row is a line of a table: cells in columns, then a status, then what
+// there may be many of.
+type row struct {
+	cells  []string
+	status string
+	many   []string
+	mark   string // what -watch has in front of it
+}
+
+// The tail of a line is its status and what there are many of. It is to have
+// roomy letters, if shortening the name is enough for that; with less than
+// cramped, it gets a line of its own.
+const roomy, cramped = 28, 16
+
+// printTable aligns the rows, the first of which is the heading. Columns are
+// aligned to the right, as numbers are, but for a name in the first column
+// and an owner in the third. In a terminal, which is so wide, name, owner and
+// tail are shortened; where width is 0, in a pipe, nothing is.
+func printTable(w io.Writer, rows []row, width int) {
+	widths := make([]int, len(rows[0].cells))
+	for _, r := range rows {
+		for i, cell := range r.cells {
+			widths[i] = max(widths[i], letters(cell))
+		}
+	}
+	room, own := 1<<30, false
+	if width > 0 {
+		widths[2] = min(widths[2], 8)
+		room = width - len(rows[0].mark) - 1 // a space before the tail
+		for _, n := range widths[1:] {
+			room -= n + 1
+		}
+		widths[0] = min(widths[0], max(10, room-1-roomy))
+		room -= widths[0] + 1
+		if own = room < cramped; own {
+			room = width - 4
+		}
+	}
+	for _, r := range rows {
+		line := r.mark
+		for i, cell := range r.cells {
+			switch i {
+			case 0:
+				line += pad(cutMiddle(cell, widths[i]), widths[i])
+			case 2:
+				line += pad(cut(cell, widths[i]), widths[i])
+			default:
+				line += pad("", widths[i]-letters(cell)) + cell
+			}
+			line += " "
+		}
+		tail := cut(r.status, room)
+		if tail != "" && len(r.many) > 0 {
+			tail += "  "
+		}
+		tail += some(r.many, room-letters(tail))
+		if line = strings.TrimRight(line+" ", " "); own && tail != "" {
+			line += "\n    " + tail
+		} else if tail != "" {
+			line = pad(line, letters(r.mark)+sum(widths)+len(widths)+1) + tail
+		}
+		io.WriteString(w, line+"\n")
+	}
+}
+
+func letters(text string) int { return utf8.RuneCountInString(text) }
+
+func pad(text string, n int) string {
+	return text + strings.Repeat(" ", max(0, n-letters(text)))
+}
+
+func sum(all []int) (n int) {
+	for _, each := range all {
+		n += each
+	}
+	return n
+}
+
+// cutMiddle shortens a name to n letters: many differ only at their ends.
+func cutMiddle(text string, n int) string {
+	r := []rune(text)
+	if len(r) <= n {
+		return text
+	}
+	return string(r[:n/2]) + "…" + string(r[len(r)-(n-1-n/2):])
+}
+
+// cut shortens a text to n letters.
+func cut(text string, n int) string {
+	if letters(text) <= n {
+		return text
+	}
+	return string([]rune(text)[:max(0, n-1)]) + "…"
+}
+
+// some puts as many into n letters as fit, and says how many do not.
+func some(all []string, n int) string {
+	for k := len(all); k > 1; k-- {
+		text := strings.Join(all[:k], ", ")
+		if k < len(all) {
+			text += ", +" + strconv.Itoa(len(all)-k)
+		}
+		if letters(text) <= n {
+			return text
+		}
+	}
+	if len(all) < 2 {
+		return cut(strings.Join(all, ""), n)
+	}
+	more := ", +" + strconv.Itoa(len(all)-1)
+	return cut(all[0], n-len(more)) + more
+}
+
+// screen is the size of the terminal that standard output is; 0 if it is
+// none, but a pipe or a file.
+func screen() (columns, lines int) {
+	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0, 0
+	}
+	return int(size.Col), int(size.Row)
+}
