@@ -11,9 +11,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -53,7 +53,7 @@ func (s *session) commands() map[string]command {
 		"signal":       {"signal NAME SIGNAL", 2, s.signal},
 		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
 		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until file FILE exists|gone, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
-		"segment":      {"segment make|give|attach|detach|remove|fill|int32 KEY ...", 2, s.segment},
+		"segment":      {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...", 2, s.segment},
 		"semaphores":   {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY", 2, s.semaphores},
 		"letters":      {"letters COUNT LETTER...", 2, s.letters},
 		"nothing-left": {"nothing-left", 0, s.nothingLeft},
@@ -258,7 +258,7 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 				if same++; now != last {
 					last, same = now, 0
 				}
-				return same == 40
+				return same == 20
 			}
 		case "ends":
 			seen = func() bool { return false }
@@ -268,7 +268,7 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 				if asleep++; !sleeping(p.cmd.Process.Pid) {
 					asleep = 0
 				}
-				return asleep == 5
+				return asleep == 3
 			}
 		case "looks": // it has been woken up ten times, a while apart
 			last, woken := switches(p.cmd.Process.Pid), 0
@@ -301,7 +301,7 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			return ok
 		}
 	}
-	for end := time.Now().Add(untilTime); !seen(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(untilTime); !seen(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			ts.Fatalf("waited %v in vain until %s %s", untilTime, args[0], what)
 		}
@@ -414,6 +414,8 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 		if got := fmt.Sprintf("%o", ds.Perm.Mode&0o777); got != args[2] {
 			ts.Fatalf("mode %s, want %s", got, args[2])
 		}
+	case "id": // segment id KEY: sets $ID to the segment's
+		ts.Setenv("ID", strconv.Itoa(id))
 	case "give": // segment give KEY UID: to another user
 		var ds unix.SysvShmDesc
 		_, err = unix.SysvShmCtl(id, unix.IPC_STAT, &ds)
@@ -424,8 +426,20 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 	case "fill": // segment fill KEY OFFSET COUNT LETTER
 		at, n := number(2), number(3)
 		copy(mem[at:at+n], bytes.Repeat([]byte(args[4]), n))
-	case "int32": // segment int32 KEY OFFSET VALUE
-		*(*int32)(unsafe.Pointer(&mem[number(2)])) = int32(number(3))
+	case "int32": // segment int32 KEY OFFSET VALUE [NAME]: until NAME ends
+		word, value := int32At(mem, number(2)), int32(number(3))
+		atomic.StoreInt32(word, value)
+		if len(args) > 4 { // which writes there, too
+			p := s.process(ts, args[4])
+			for end := time.Now().Add(untilTime); time.Now().Before(end); {
+				select {
+				case <-p.ended:
+					return
+				case <-time.After(time.Millisecond):
+					atomic.StoreInt32(word, value)
+				}
+			}
+		}
 	default:
 		ts.Fatalf("segment %s: no such verb", verb)
 	}
@@ -441,11 +455,8 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 		numbers[i] = int16(n)
 	}
 	add := func(num int, n int16) {
-		op := [3]int16{int16(num), n, 0}
-		_, _, errno := unix.Syscall(unix.SYS_SEMOP, uintptr(semget(key, 0, 0)),
-			uintptr(unsafe.Pointer(&op)), 1)
-		if errno != 0 {
-			ts.Fatalf("semop: %v", errno)
+		if err := semop(semget(key, 0, 0), num, int(n), 0); err != nil {
+			ts.Fatalf("semop: %v", err)
 		}
 	}
 	switch verb := args[0]; {
@@ -454,7 +465,9 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("semget %#x failed", key)
 		}
 		for num, n := range numbers {
-			add(num, n)
+			if n != 0 { // as it is anyway: without values, no semop is seen
+				add(num, n)
+			}
 		}
 	case verb == "add" && len(numbers) == 2:
 		add(int(numbers[0]), numbers[1])

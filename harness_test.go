@@ -105,7 +105,7 @@ func TestREADMERunner(t *testing.T) {
 		"unordered-few": {" unordered\n$ echo b\na\nb", "differs"},
 		"unordered-any": {" unordered\n$ echo b; echo c\nb\n…", ""},
 		"two-terminals": {"\n1$ read x; echo got $x\n2$ echo hello\nhello\n1$ ↵\ngot", ""},
-		"ctrl-c":        {"\n1$ echo on; tail -f /dev/null\non\n1$ ^C\n1$ echo off\noff", ""},
+		"ctrl-c":        {"\n1$ sh -c 'echo on; exec tail -f /dev/null'\non\n1$ ^C\n1$ echo off\noff", ""},
 		"ctrl-d":        {"\n1$ cat; echo end\n1$ ^D\nend", ""},
 		"continued":     {"\n$ echo a \\\n   b\na b", ""},
 		"state":         {"\n$ x=1\n$ echo $x\n1", ""},

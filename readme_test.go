@@ -27,16 +27,15 @@ import (
 // writing READMEs explains the notation.
 func TestREADMEs(t *testing.T) {
 	t.Parallel()
-	files, _ := filepath.Glob("*/README.md")
-	for _, file := range append(files, "README.md") {
+	for _, file := range readmes() {
 		t.Run(file, func(t *testing.T) {
-			tree := copyTree(t)
-			j := job{README: file, Tree: tree, Room: privateRoom(), Contract: true}
+			j := job{README: file, Room: privateRoom(), Contract: true}
 			if j.Room == shared {
 				lockDefaultKeys(t)
 			} else {
 				t.Parallel()
 			}
+			j.Tree = copyTree(t)
 			j.test(t)
 		})
 	}
@@ -420,7 +419,7 @@ func (t *terminal) enter(input string) (err error) {
 // to be, and returns what it was.
 func (t *terminal) expect(match matcher, over bool) (string, error) {
 	end := time.Now().Add(scriptTime)
-	for ; ; time.Sleep(5 * time.Millisecond) {
+	for ; ; time.Sleep(10 * time.Millisecond) {
 		t.mu.Lock()
 		output, running := t.output, t.running
 		n := -1

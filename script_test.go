@@ -166,6 +166,13 @@ func (j job) setup(env *testscript.Env) error {
 		env.Setenv(name, fmt.Sprintf("%#x", ownKey(os.Getpid(), i)))
 	}
 	env.Setenv("NAME", ownName(os.Getpid()))
+	many := 10_000_000 // times that a mutex is locked in about half a second
+	if raceEnabled() {
+		many /= 20
+	}
+	env.Setenv("MANY", fmt.Sprint(many))
+	env.Setenv("TWICE", fmt.Sprint(2*many))
+	env.Setenv("ONEMORE", fmt.Sprint(many+1))
 	env.Setenv("ESC", "\x1b")
 	return nil
 }
