@@ -303,9 +303,19 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 	}
 	for end := time.Now().Add(untilTime); !seen(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
-			ts.Fatalf("waited %v in vain until %s %s", untilTime, args[0], what)
+			ts.Fatalf("waited %v in vain until %s %s\n%s", untilTime, args[0], what, s.outputs(ts))
 		}
 	}
+}
+
+// outputs are what the programs in the background have said until now.
+func (s *session) outputs(ts *testscript.TestScript) string {
+	var all strings.Builder
+	for name, p := range s.running {
+		text := elide(ts.ReadFile(p.out) + ts.ReadFile(p.err))
+		fmt.Fprintf(&all, "%s:\n%s", name, text[max(0, len(text)-3000):])
+	}
+	return all.String()
 }
 
 // sleeping tells whether all threads of a process are waiting.
