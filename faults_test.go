@@ -337,9 +337,19 @@ func (r *run) within(d time.Duration) bool {
 
 // prints waits until it has printed a text, or has ended without.
 func (r *run) prints(text string) bool {
+	return r.until(func() bool { return strings.Contains(r.out.String()+r.err.String(), text) })
+}
+
+// printsAny waits until there is something on its standard output.
+func (r *run) printsAny() bool {
+	return r.until(func() bool { return r.out.String() != "" })
+}
+
+// until waits for something, and tells whether it came before its end.
+func (r *run) until(seen func() bool) bool {
 	for end := time.Now().Add(untilTime); time.Now().Before(end); time.Sleep(4 * time.Millisecond) {
 		ended := r.within(0)
-		if strings.Contains(r.out.String()+r.err.String(), text) {
+		if seen() {
 			return true
 		} else if ended {
 			return false

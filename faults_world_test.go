@@ -502,7 +502,8 @@ func removedInUse(x *experiment) {
 	}, func(p *place, q pair) {
 		t := q.begin(p, nil, "")
 		defer t.end()
-		waitAttached(p, "", 2)
+		t.runs[0].keyboard.WriteString("for the reader\n")
+		t.runs[1].printsAny() // so it is in the middle
 		id, _ := unix.SysvShmGet(int(p.keys[0]), 0, 0)
 		remove("shm", id)
 		mem := p.make(false, 1032, 0o600)

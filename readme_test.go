@@ -94,6 +94,10 @@ func (j job) doREADME() int {
 		fmt.Printf("%s:%v\n", j.README, err)
 		return failed
 	}
+	if err := buildAhead(string(text)); err != nil {
+		fmt.Printf("%s: %v\n", j.README, err)
+		return failed
+	}
 	for _, b := range blocks {
 		if need := b.missing(); need != "" {
 			fmt.Printf("%s:%d: not run: there is no %s here\n", j.README, b.line, need)
@@ -105,6 +109,22 @@ func (j job) doREADME() int {
 		}
 	}
 	return passed
+}
+
+var goRun = regexp.MustCompile(`go run (\./[\w./-]+)`)
+
+// buildAhead lets go run build, and keep, each program that a README runs so.
+// The README is about programs that start together, and two that are still to
+// be linked, while all the CPUs are busy, may do so seconds apart.
+func buildAhead(text string) error {
+	for _, m := range goRun.FindAllStringSubmatch(text, -1) {
+		out, err := exec.Command("go", "run", m[1], "-h").CombinedOutput()
+		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) ||
+			!strings.Contains(string(out), "Usage") {
+			return fmt.Errorf("go run %s -h: %v\n%s", m[1], err, out)
+		}
+	}
+	return nil
 }
 
 // A block is a console block: what is typed at one or more terminals, and

@@ -14,10 +14,13 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 var (
@@ -34,6 +37,11 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	// Under nohup(1) SIGHUP is ignored, in all that is started here, too. What
+	// is caught here is not ignored there.
+	if signal.Ignored(unix.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
 	if text := os.Getenv(jobVariable); text != "" {
 		var j job
 		if err := json.Unmarshal([]byte(text), &j); err != nil {
