@@ -152,9 +152,7 @@ func (s *session) finish(ts *testscript.TestScript, args []string) {
 		within, err = time.ParseDuration(args[2])
 		ts.Check(err)
 	}
-	select {
-	case <-p.ended:
-	case <-time.After(within):
+	if !closed(p.ended, within) {
 		ts.Fatalf("%s is still running after %v\n%s%s", args[0], within,
 			ts.ReadFile(p.out), ts.ReadFile(p.err))
 	}
@@ -301,10 +299,32 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			return ok
 		}
 	}
-	for end := time.Now().Add(untilTime); !seen(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
+	for left := untilTime; !seen(); left -= tick {
+		if time.Sleep(tick); left < 0 {
 			ts.Fatalf("waited %v in vain until %s %s\n%s", untilTime, args[0], what, s.outputs(ts))
 		}
+	}
+}
+
+// A tick is how often a test looks for what it waits for, and what it counts
+// its patience in. A machine that is busy, or that stands still for a while,
+// holds up the programs and the ticks alike.
+const tick = 10 * time.Millisecond
+
+// closed waits for a channel to be closed, so long, and tells whether it was.
+func closed(c <-chan struct{}, left time.Duration) bool {
+	for ; left > 0; left -= tick {
+		select {
+		case <-c:
+			return true
+		case <-time.After(min(left, tick)):
+		}
+	}
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

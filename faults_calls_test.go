@@ -296,9 +296,7 @@ func (p pair) suffer(place *place, at point) (err error) {
 	if err := victim.is(statuses...); err != nil {
 		return err
 	}
-	select {
-	case <-victim.gone:
-	case <-time.After(slack):
+	if !closed(victim.gone, slack) {
 		return fmt.Errorf("a child of it is still there: %v", victim)
 	}
 	if !at.fate.kill && !t.removes && p.after == nil && p.name != "08-rm" {

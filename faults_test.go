@@ -327,12 +327,7 @@ func (x *experiment) find(program string) string {
 
 // within waits for its end, so long, and tells whether it came.
 func (r *run) within(d time.Duration) bool {
-	select {
-	case <-r.ended:
-		return true
-	case <-time.After(d):
-		return false
-	}
+	return closed(r.ended, d)
 }
 
 // prints waits until it has printed a text, or has ended without.
@@ -347,13 +342,14 @@ func (r *run) printsAny() bool {
 
 // until waits for something, and tells whether it came before its end.
 func (r *run) until(seen func() bool) bool {
-	for end := time.Now().Add(untilTime); time.Now().Before(end); time.Sleep(4 * time.Millisecond) {
+	for left := untilTime; left > 0; left -= tick {
 		ended := r.within(0)
 		if seen() {
 			return true
 		} else if ended {
 			return false
 		}
+		time.Sleep(tick)
 	}
 	return false
 }

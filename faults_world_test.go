@@ -74,7 +74,8 @@ func pidNamespaces(x *experiment, p pair) {
 // waitAttached waits until so many are attached to the segment of a place, if
 // it has one; for a while.
 func waitAttached(p *place, name string, n uint64) {
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(4 * time.Millisecond) {
+	for left := 2 * time.Second; left > 0; left -= tick {
+		time.Sleep(tick)
 		var ds unix.SysvShmDesc
 		id, err := unix.SysvShmGet(int(p.keys[0]), 0, 0)
 		if err == nil {
@@ -147,7 +148,8 @@ func holderKilled(x *experiment) {
 		holder := p.start(with{}, counter+" -work 1h")
 		defer holder.kill()
 		// It has the lock when the semaphore is 0 and was 1.
-		for end := time.Now().Add(untilTime); time.Now().Before(end); time.Sleep(4 * time.Millisecond) {
+		for left := untilTime; left > 0; left -= tick {
+			time.Sleep(tick)
 			if strings.Contains(holder.out.String(), "Entering") && value(int(p.keys[1])) == 0 {
 				break
 			}

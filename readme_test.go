@@ -438,8 +438,7 @@ func (t *terminal) enter(input string) (err error) {
 // expect waits until the output is as wanted, and the command over if it is
 // to be, and returns what it was.
 func (t *terminal) expect(match matcher, over bool) (string, error) {
-	end := time.Now().Add(scriptTime)
-	for ; ; time.Sleep(10 * time.Millisecond) {
+	for left := scriptTime; ; left -= tick {
 		t.mu.Lock()
 		output, running := t.output, t.running
 		n := -1
@@ -454,7 +453,7 @@ func (t *terminal) expect(match matcher, over bool) (string, error) {
 		t.mu.Unlock()
 		if !running {
 			return output, errors.New("it is over, and what it printed differs")
-		} else if time.Now().After(end) {
+		} else if time.Sleep(tick); left < 0 {
 			return output, fmt.Errorf("no more came in %v", scriptTime)
 		}
 	}
