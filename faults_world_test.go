@@ -229,7 +229,7 @@ func interrupted(x *experiment) {
 			go r.storm()
 		}
 		start := time.Now()
-		if err := t.asUsual(scriptTime / 2); err != nil {
+		if err := t.asUsual(scriptTime / 6); err != nil {
 			x.errorf("%v", err)
 		}
 		fmt.Printf("%s took %v\n", p.name, time.Since(start))

@@ -50,7 +50,7 @@ var here job
 
 const (
 	jobVariable = "SHM_BY_EXAMPLE_JOB"
-	jobTime     = 2 * time.Minute // then it is killed
+	jobTime     = 5 * time.Minute // then it hangs, and is killed
 	longTime    = 8 * time.Minute // with -long
 
 	passed, failed, skipped = 0, 1, 3 // exit statuses of a job
@@ -122,12 +122,42 @@ var crowd = sync.OnceValue(func() chan bool {
 	return make(chan bool, 28)
 })
 
+// door lets one job in at a time, when few threads wait for a CPU. It is only
+// patient as long as that helps: others may load the machine, too.
+var door struct {
+	sync.Mutex
+	inVain int // how often in a row it waited
+}
+
+func waitAtDoor() {
+	door.Lock()
+	defer door.Unlock()
+	for range max(1, 20>>door.inVain) {
+		if runnable() <= 3*runtime.NumCPU() {
+			door.inVain = 0
+			return
+		}
+		time.Sleep(tick)
+	}
+	door.inVain = min(door.inVain+1, 5)
+}
+
+// runnable is how many threads run or could, on the whole machine.
+func runnable() (n int) {
+	text, _ := os.ReadFile("/proc/loadavg") // See proc_loadavg(5).
+	if field := strings.Fields(string(text)); len(field) > 3 {
+		fmt.Sscanf(field[3], "%d/", &n)
+	}
+	return n
+}
+
 // run does the job and returns its status and what it printed.
 func (j job) run() (status int, printed string) {
 	if !j.Contract {
 		crowd() <- true
 		defer func() { <-crowd() }()
 	}
+	waitAtDoor()
 	cmd, err := j.command()
 	out := new(bytes.Buffer)
 	if err == nil {

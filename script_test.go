@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	scriptTime = time.Minute      // how long a script may take
-	untilTime  = 10 * time.Second // how long an "until" waits
+	scriptTime = 3 * time.Minute  // then it hangs
+	untilTime  = 20 * time.Second // how long an "until" waits
 )
 
 // TestContract runs the scripts that any implementation of the programs must
