@@ -112,7 +112,7 @@ func build(dir, lesson string, mains []string, flags ...string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	args := append([]string{"build", "-ldflags=-w", "-o", out + "/"}, flags...)
+	args := append([]string{"build", "-ldflags=-w", "-buildvcs=false", "-o", out + "/"}, flags...)
 	if raceEnabled() {
 		args = append(args, "-race")
 	}
