@@ -53,7 +53,7 @@ type Producer struct {
 func NewProducer(ring *Shared, peer Peer) *Producer {
 	next := ring.ProducerIndex.Load()
 	return &Producer{ring, next, next, next, next,
-		waiter{peer, maxSpins}}
+		waiter{peer: peer, spins: maxSpins}}
 }
 
 // Push puts an item in, and waits for room if there is none. The consumer
@@ -145,7 +145,7 @@ type Consumer struct {
 func NewConsumer(ring *Shared, peer Peer) *Consumer {
 	next := ring.ConsumerIndex.Load()
 	return &Consumer{ring, next, next, next, next,
-		waiter{peer, maxSpins}}
+		waiter{peer: peer, spins: maxSpins}}
 }
 
 // Pop takes an item out, and waits for one if there is none. The producer
