@@ -210,10 +210,10 @@ func hiddenFrom(n int) string {
 		return "there may be more that are not to be seen here, in another " +
 			"PID namespace or by hidepid"
 	}
-	text := fmt.Sprintf("there may be more: %d of the processes here are not "+
-		"ours to look into", n)
+	text := fmt.Sprintf("there may be more: no right to look into %d of the "+
+		"processes here", n)
 	if os.Geteuid() != 0 {
-		text += "; root may"
+		text += "; root has it"
 	}
 	return text
 }
