@@ -264,7 +264,7 @@ func (p *place) startArgs(w with, program string, args ...string) *run {
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
 	r.cmd.Env = append(os.Environ(), jobVariable+"=")
 	r.cmd.Dir = p.x.dir
-	r.cmd.WaitDelay = time.Second
+	r.cmd.WaitDelay = untilTime // for its output: the CPUs may be busy
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if w.uid != 0 {
 		r.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: w.uid, Gid: w.uid}
