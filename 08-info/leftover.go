@@ -63,20 +63,41 @@ func (o *object) meant() string {
 	return ""
 }
 
-// open says if anybody has a file open or mapped, in whatever namespace: the
-// kernel then refuses a lease for writing. See F_SETLEASE in fcntl(2).
-func (o *object) open() string {
+// hold opens a file that nobody else has open or mapped, in whatever
+// namespace: only then does the kernel grant a lease for writing. Of several
+// who want to remove it, one can lock it, lest a new one of the same name is
+// removed: so does lesson 02. See F_SETLEASE in fcntl(2), and flock(2).
+func (o *object) hold() (f *os.File, why string) {
 	f, err := os.OpenFile(o.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK,
 		0)
 	if err != nil {
-		return "it cannot be opened, to see if another has it open"
+		return nil, "it cannot be opened, to see if another has it open"
 	}
-	defer f.Close()
-	_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
-	if err != nil {
-		return "another process has it open"
+	var st unix.Stat_t
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 	}
-	return ""
+	switch {
+	case err != nil:
+		why = "another process has it open"
+	case unix.Fstat(int(f.Fd()), &st) != nil || st.Ino != o.backing.inode ||
+		st.Nlink == 0:
+		why = "it is another one by now"
+	default:
+		return f, ""
+	}
+	f.Close()
+	return nil, why
+}
+
+// open says if anybody has a file open or mapped.
+func (o *object) open() string {
+	f, why := o.hold()
+	if why == "" {
+		f.Close()
+	}
+	return why
 }
 
 // again looks once more.
@@ -106,8 +127,12 @@ func (o *object) again() (leftover, error) {
 // it in this moment.
 func (o *object) remove() error {
 	if o.Kind != kindSegment {
-		err := unix.Unlink(o.path)
-		if err != nil && err != unix.ENOENT {
+		f, why := o.hold()
+		if why != "" {
+			return fmt.Errorf("%v: not removed: %s", o, why)
+		}
+		defer f.Close()
+		if err := unix.Unlink(o.path); err != nil {
 			return fmt.Errorf("unlink %v: %w", o, err)
 		}
 		return nil

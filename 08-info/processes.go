@@ -151,8 +151,8 @@ func read(text *bytes.Buffer, name string) error {
 // a thread maps nothing. See PF_KTHREAD in the kernel's sched.h.
 func kernelThread(pid string) bool {
 	text, _ := os.ReadFile("/proc/" + pid + "/stat")
-	_, after, _ := bytes.Cut(text, []byte(") ")) // the name may have spaces
-	fields := strings.Fields(string(after))
+	name := bytes.LastIndexByte(text, ')') // it may have spaces, and ")"
+	fields := strings.Fields(string(text[name+1:]))
 	if len(fields) < 7 {
 		return false
 	}

@@ -20,6 +20,9 @@ func countedWorks(quick bool) []work {
 	return []work{{smallest, 10, w.Limit, true}, w} // the first to warm up
 }
 
+// notCounted is the exit status of a child whose calls must not be stopped.
+const notCounted = 77
+
 // stopAtCalls makes each system call of this thread a stop for who traces it.
 // That is before the call. PTRACE_SYSCALL would stop after it, too, and that
 // changes what is counted: whom a call has woken would answer before the
@@ -43,12 +46,13 @@ func stopAtCalls() error {
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-	if err == nil {
-		err = unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER,
-			uintptr(unsafe.Pointer(&program)), 0, 0)
-	}
 	if err != nil {
-		return fmt.Errorf("seccomp: %w", err)
+		return err
+	}
+	_, _, errno := unix.Syscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP,
+		unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&program)))
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }
@@ -95,7 +99,10 @@ func (p *pair) countCalls(cancel func()) (*traced, error) {
 		if !status.Stopped() {
 			left--
 			kernel += t.calls
-			if status.ExitStatus() != 0 && err == nil && counted {
+			if status.ExitStatus() == notCounted {
+				counted = false
+				cancel()
+			} else if status.ExitStatus() != 0 && err == nil && counted {
 				err = fmt.Errorf("pid %d ended before it was done", pid)
 				cancel()
 			}

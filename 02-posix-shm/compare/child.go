@@ -89,8 +89,8 @@ func (t task) run(ctx context.Context, stdout io.Writer) (err error) {
 		return err
 	}
 	if t.Counted {
-		if err := stopAtCalls(); err != nil {
-			return err
+		if stopAtCalls() != nil {
+			os.Exit(notCounted)
 		}
 	}
 	phases := make([]phase, len(t.Works))

@@ -46,7 +46,11 @@ func createMemory() (objects, error) {
 		return objects{}, fmt.Errorf("memfd_create: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "memfd")
-	err = unix.Fallocate(fd, 0, 0, int64(unsafe.Sizeof(shared{})))
+	size := int64(unsafe.Sizeof(shared{}))
+	err = unix.Fallocate(fd, 0, 0, size)
+	for err == unix.EINTR {
+		err = unix.Fallocate(fd, 0, 0, size)
+	}
 	if err != nil {
 		f.Close()
 		return objects{}, fmt.Errorf("fallocate: %w", err)

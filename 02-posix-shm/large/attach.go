@@ -127,8 +127,11 @@ func (a *attachment) correct(ctx context.Context) error {
 func (a *attachment) detach(stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if a.enter(ctx) != nil {
+	if err := a.enter(ctx); ctx.Err() != nil {
 		return a.object.Close()
+	} else if err != nil {
+		_, closed := a.close()
+		return errors.Join(err, closed)
 	}
 	others, err := a.others()
 	a.Count.Store(others)

@@ -31,7 +31,6 @@ func mapHuge(file *os.File) ([]byte, error) {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	mem := unsafe.Slice((*byte)(at), hugePage)
-	_ = mem[0] // the first touch
 	err = unix.Madvise(mem, unix.MADV_COLLAPSE)
 	if err == nil && !inHugePage(uintptr(at)) {
 		err = errors.New("the kernel says yes, but does not map one")

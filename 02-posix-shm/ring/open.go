@@ -18,6 +18,10 @@ import (
 
 const DefaultName = ipc.Name("/optimized_buffer")
 
+// Each process has locked the line of its own index, from this offset on: so
+// there is one of each, and the other learns when it ends.
+const producerLine, consumerLine = 0, 64
+
 // Object is the mapped object, as one of the two processes has it. It is that
 // process's Peer, too: the kernel knows whether anybody else has it open.
 type Object struct {
@@ -25,6 +29,7 @@ type Object struct {
 	file    *os.File
 	name    ipc.Name
 	peer    string        // what the other is called
+	line    int64         // that it has locked
 	met     bool          // it has been seen
 	start   time.Time     // of the wait for it
 	notes   int           // how often that has been said
@@ -38,28 +43,30 @@ func Create(ctx context.Context, name ipc.Name, mode ipc.Mode,
 	if err != nil {
 		return nil, err
 	}
-	o := &Object{file: file, name: name, peer: "consumer", timeout: timeout}
-	if err := o.mmap(huge); err != nil {
+	o := &Object{file: file, name: name, peer: "consumer", line: consumerLine,
+		timeout: timeout}
+	err = o.lock(producerLine)
+	if err == nil {
+		err = o.mmap(huge)
+	}
+	if err != nil {
 		return nil, errors.Join(err, ipc.RemoveObject(name), file.Close())
 	}
 	return o, nil
 }
 
-// Open waits for the producer's object, for the consumer. There is one: it
-// has locked the line of the consumer's index.
+// Open waits for the producer's object, for the consumer.
 func Open(ctx context.Context, name ipc.Name, timeout time.Duration,
 	huge bool) (*Object, error) {
 	file, err := ipc.OpenObject(ctx, name, Size, unix.O_RDWR, timeout)
 	if err != nil {
 		return nil, err
 	}
-	o := &Object{file: file, name: name, peer: "producer", met: true}
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 64, Len: 64}
-	err = ipc.Lock(file, unix.F_OFD_SETLK, &lock)
-	if err == unix.EAGAIN {
+	o := &Object{file: file, name: name, peer: "producer", line: producerLine,
+		met: true}
+	err = o.lock(consumerLine)
+	if errors.Is(err, unix.EAGAIN) {
 		err = fmt.Errorf("%s has a consumer already", name)
-	} else if err != nil {
-		err = fmt.Errorf("fcntl F_OFD_SETLK %s: %w", name, err)
 	}
 	if err == nil {
 		err = o.mmap(huge)
@@ -68,6 +75,32 @@ func Open(ctx context.Context, name ipc.Name, timeout time.Duration,
 		return nil, errors.Join(err, file.Close())
 	}
 	return o, nil
+}
+
+func (o *Object) lock(line int64) error {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: line, Len: 64}
+	err := ipc.Lock(o.file, unix.F_OFD_SETLK, &lock)
+	if err != nil {
+		return fmt.Errorf("fcntl F_OFD_SETLK %s: %w", o.name, err)
+	}
+	// The flag that it is, producerLocks or consumerLocks.
+	_, err = o.file.WriteAt([]byte{1, 0, 0, 0}, line+8)
+	return err
+}
+
+// unlocked tells whether the peer had its line locked, and has no longer.
+func (o *Object) unlocked() bool {
+	s := View(o.Mem)
+	flag := &s.producerLocks
+	if o.line == consumerLine {
+		flag = &s.consumerLocks
+	}
+	if flag.Load() == 0 {
+		return false // not yet; or it is in C, and locks nothing
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: o.line, Len: 64}
+	err := ipc.Lock(o.file, unix.F_OFD_GETLK, &lock)
+	return err == nil && lock.Type == unix.F_UNLCK
 }
 
 func (o *Object) mmap(huge bool) (err error) {
@@ -104,20 +137,21 @@ func (o *Object) Describe(stdout io.Writer) {
 
 // Check implements Peer.
 func (o *Object) Check() error {
-	// In this order: who has taken something had it open before that.
-	o.met = o.met || View(o.Mem).ConsumerIndex.Load() > 0
-	alone := ipc.Unused(o.file)
+	// In this order: who has done something had it open before that.
+	s := View(o.Mem)
+	o.met = o.met || s.ConsumerIndex.Load() > 0 || s.consumerLocks.Load() > 0
+	gone := ipc.Unused(o.file) || o.unlocked()
 	if o.start.IsZero() {
 		o.start = time.Now()
 	}
 	waited := time.Since(o.start)
 	switch {
-	case o.met && alone:
+	case o.met && gone:
 		return fmt.Errorf("%s: the %s ended before it was done", o.name, o.peer)
 	case o.met:
-	case !alone: // a consumer that has taken nothing; or one who only looks
 	case o.timeout > 0 && waited > o.timeout:
 		return fmt.Errorf("no %s came within %v", o.peer, o.timeout)
+	case !gone: // one in C that has taken nothing; or somebody who only looks
 	case o.notes == 0:
 		ipc.Note("waiting for a %s on %s", o.peer, o.name)
 		o.notes++

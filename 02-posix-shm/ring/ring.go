@@ -23,14 +23,16 @@ const (
 )
 
 // Shared is the layout of the object, Size bytes. A C program may know
-// nothing of the two flags in the padding: no wait relies on them alone.
+// nothing of the flags in the padding: no wait relies on them alone.
 type Shared struct {
 	ProducerIndex atomic.Uint32 // offset 0: items put so far
 	consumerWaits atomic.Uint32 // offset 4: 1 = wake it
-	_             [56]byte
+	producerLocks atomic.Uint32 // offset 8: 1 = it has locked this line
+	_             [52]byte
 	ConsumerIndex atomic.Uint32 // offset 64: items taken so far
 	producerWaits atomic.Uint32 // offset 68: 1 = wake it
-	_             [56]byte
+	consumerLocks atomic.Uint32 // offset 72: 1 = it has locked this line
+	_             [52]byte
 	Buffer        [Slots]int32 // offset 128
 }
 
@@ -84,6 +86,7 @@ func (p *Producer) PushAll(ctx context.Context, items []int32) error {
 	for len(items) > 0 {
 		if p.next == p.limit {
 			if err := p.waitForRoom(ctx); err != nil {
+				p.stop = p.next
 				return err
 			}
 		}

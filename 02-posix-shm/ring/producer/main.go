@@ -53,6 +53,9 @@ func produce(ctx context.Context, object *ring.Object) error {
 	meter := ring.Meter{Total: *items, Start: time.Now()}
 	var batch [ring.Batch]int32
 	for k := uint64(0); k < *items; meter.Count(k) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		n := min(*items-k, ring.Batch)
 		for i := range batch[:n] {
 			batch[i] = int32(k)
