@@ -49,6 +49,7 @@ func echo(mem []byte) error {
 		time.Sleep(ipc.Tick)
 	}
 	sems := ipc.Semaphores(id - 1)
+	twoProcessors()
 	for n := 1; ; n++ {
 		if n%512 == 0 {
 			runtime.Gosched()

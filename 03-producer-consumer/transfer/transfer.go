@@ -55,7 +55,13 @@ type Pair struct {
 func (p *Pair) attached(shmid int, mem []byte) {
 	p.shmid, p.mem = shmid, mem
 	p.Buffer = (*Buffer)(unsafe.Pointer((*[Size]byte)(mem)))
+	twoProcessors()
 }
+
+// twoProcessors is for a process that may use only one CPU: a thread that
+// waits in a system call would have the Go runtime's only processor taken
+// away, and would have to get it back, each time.
+func twoProcessors() { runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0))) }
 
 // Take waits for the token: P on semaphore num. It returns an error if the
 // other process dies meanwhile, or somebody removes what they share.
