@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -63,6 +64,8 @@ func (o *object) meant() string {
 	return ""
 }
 
+const hasGone = "it has gone, or is another one by now"
+
 // hold opens a file that nobody else has open or mapped, in whatever
 // namespace: only then does the kernel grant a lease for writing. Of several
 // who want to remove it, one can lock it, lest a new one of the same name is
@@ -70,7 +73,9 @@ func (o *object) meant() string {
 func (o *object) hold() (f *os.File, why string) {
 	f, err := os.OpenFile(o.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK,
 		0)
-	if err != nil {
+	if errors.Is(err, unix.ENOENT) {
+		return nil, hasGone
+	} else if err != nil {
 		return nil, "it cannot be opened, to see if another has it open"
 	}
 	var st unix.Stat_t
@@ -83,7 +88,7 @@ func (o *object) hold() (f *os.File, why string) {
 		why = "another process has it open"
 	case unix.Fstat(int(f.Fd()), &st) != nil || st.Ino != o.backing.inode ||
 		st.Nlink == 0:
-		why = "it is another one by now"
+		why = hasGone
 	default:
 		return f, ""
 	}
@@ -128,11 +133,14 @@ func (o *object) again() (leftover, error) {
 func (o *object) remove() error {
 	if o.Kind != kindSegment {
 		f, why := o.hold()
-		if why != "" {
+		if why == hasGone {
+			return nil
+		} else if why != "" {
 			return fmt.Errorf("%v: not removed: %s", o, why)
 		}
 		defer f.Close()
-		if err := unix.Unlink(o.path); err != nil {
+		err := unix.Unlink(o.path)
+		if err != nil && err != unix.ENOENT {
 			return fmt.Errorf("unlink %v: %w", o, err)
 		}
 		return nil

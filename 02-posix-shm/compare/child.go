@@ -88,10 +88,8 @@ func (t task) run(ctx context.Context, stdout io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	if t.Counted {
-		if stopAtCalls() != nil {
-			os.Exit(notCounted)
-		}
+	if t.Counted && stopAtCalls() != nil {
+		os.Exit(notCounted)
 	}
 	phases := make([]phase, len(t.Works))
 	for i, w := range t.Works {

@@ -46,11 +46,7 @@ func createMemory() (objects, error) {
 		return objects{}, fmt.Errorf("memfd_create: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "memfd")
-	size := int64(unsafe.Sizeof(shared{}))
-	err = unix.Fallocate(fd, 0, 0, size)
-	for err == unix.EINTR {
-		err = unix.Fallocate(fd, 0, 0, size)
-	}
+	err = ipc.Fallocate(f, int64(unsafe.Sizeof(shared{})))
 	if err != nil {
 		f.Close()
 		return objects{}, fmt.Errorf("fallocate: %w", err)

@@ -45,10 +45,7 @@ func CreateObject(ctx context.Context, name Name, size int64, mode Mode) (
 
 // Reserve gives a new object its size and its pages, or removes it.
 func Reserve(f *os.File, name Name, size int64) error {
-	err := unix.Fallocate(int(f.Fd()), 0, 0, size)
-	for err == unix.EINTR {
-		err = unix.Fallocate(int(f.Fd()), 0, 0, size)
-	}
+	err := Fallocate(f, size)
 	if err == nil {
 		return nil
 	}
@@ -56,6 +53,17 @@ func Reserve(f *os.File, name Name, size int64) error {
 	f.Close()
 	return fmt.Errorf("fallocate %s, %d bytes: %w\ndf -h /dev/shm shows what "+
 		"there is", name, size, err)
+}
+
+// Fallocate is fallocate(2): a size for the file, and its memory. A signal does
+// not disturb it.
+func Fallocate(f *os.File, size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), 0, 0, size)
+		if err != unix.EINTR {
+			return err
+		}
+	}
 }
 
 // makeRoomFor removes an object that a crash left. It returns nil to try

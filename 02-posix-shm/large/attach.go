@@ -127,7 +127,8 @@ func (a *attachment) correct(ctx context.Context) error {
 func (a *attachment) detach(stdout io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := a.enter(ctx); ctx.Err() != nil {
+	err := a.enter(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
 		return a.object.Close()
 	} else if err != nil {
 		_, closed := a.close()
