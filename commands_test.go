@@ -299,10 +299,8 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			return ok
 		}
 	}
-	for left := untilTime; !seen(); left -= tick {
-		if time.Sleep(tick); left < 0 {
-			ts.Fatalf("waited %v in vain until %s %s\n%s", untilTime, args[0], what, s.outputs(ts))
-		}
+	if !eventually(untilTime, seen) {
+		ts.Fatalf("waited %v in vain until %s %s\n%s", untilTime, args[0], what, s.outputs(ts))
 	}
 }
 
@@ -310,6 +308,17 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 // its patience in. A machine that is busy, or that stands still for a while,
 // holds up the programs and the ticks alike.
 const tick = 10 * time.Millisecond
+
+// eventually looks until something is so, so long, and tells whether it was.
+func eventually(left time.Duration, seen func() bool) bool {
+	for ; !seen(); left -= tick {
+		if left <= 0 {
+			return false
+		}
+		time.Sleep(tick)
+	}
+	return true
+}
 
 // closed waits for a channel to be closed, so long, and tells whether it was.
 func closed(c <-chan struct{}, left time.Duration) bool {

@@ -342,16 +342,13 @@ func (r *run) printsAny() bool {
 
 // until waits for something, and tells whether it came before its end.
 func (r *run) until(seen func() bool) bool {
-	for left := untilTime; left > 0; left -= tick {
+	came := false
+	eventually(untilTime, func() bool {
 		ended := r.within(0)
-		if seen() {
-			return true
-		} else if ended {
-			return false
-		}
-		time.Sleep(tick)
-	}
-	return false
+		came = seen()
+		return came || ended
+	})
+	return came
 }
 
 // kill ends it for good.

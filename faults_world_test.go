@@ -74,17 +74,14 @@ func pidNamespaces(x *experiment, p pair) {
 // waitAttached waits until so many are attached to the segment of a place, if
 // it has one; for a while.
 func waitAttached(p *place, name string, n uint64) {
-	for left := 2 * time.Second; left > 0; left -= tick {
-		time.Sleep(tick)
+	eventually(2*time.Second, func() bool {
 		var ds unix.SysvShmDesc
 		id, err := unix.SysvShmGet(int(p.keys[0]), 0, 0)
 		if err == nil {
 			_, err = unix.SysvShmCtl(id, unix.IPC_STAT, &ds)
 		}
-		if err == nil && ds.Nattch >= n || strings.HasPrefix(name, "02") {
-			return
-		}
-	}
+		return err == nil && ds.Nattch >= n || strings.HasPrefix(name, "02")
+	})
 }
 
 func inPIDNamespace(cmd *exec.Cmd) {
@@ -148,12 +145,9 @@ func holderKilled(x *experiment) {
 		holder := p.start(with{}, counter+" -work 1h")
 		defer holder.kill()
 		// It has the lock when the semaphore is 0 and was 1.
-		for left := untilTime; left > 0; left -= tick {
-			time.Sleep(tick)
-			if strings.Contains(holder.out.String(), "Entering") && value(int(p.keys[1])) == 0 {
-				break
-			}
-		}
+		eventually(untilTime, func() bool {
+			return strings.Contains(holder.out.String(), "Entering") && value(int(p.keys[1])) == 0
+		})
 		a := p.start(with{}, counter+" -work 0")
 		defer a.kill()
 		b := p.start(with{}, counter+" -work 0")
@@ -229,7 +223,7 @@ func interrupted(x *experiment) {
 			go r.storm()
 		}
 		start := time.Now()
-		if err := t.asUsual(scriptTime / 6); err != nil {
+		if err := t.asUsual(30 * time.Second); err != nil {
 			x.errorf("%v", err)
 		}
 		fmt.Printf("%s took %v\n", p.name, time.Since(start))

@@ -94,8 +94,6 @@ func (j job) doREADME() int {
 		fmt.Printf("%s:%v\n", j.README, err)
 		return failed
 	}
-	// Linking takes half as long without what only a debugger wants.
-	os.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -ldflags=-w")
 	if err := buildAhead(string(text)); err != nil {
 		fmt.Printf("%s: %v\n", j.README, err)
 		return failed
@@ -119,7 +117,12 @@ var goRun = regexp.MustCompile(`go run (\./[\w./-]+)`)
 // The README is about programs that start together, and two that are still to
 // be linked, while all the CPUs are busy, may do so seconds apart.
 func buildAhead(text string) error {
+	built := map[string]bool{}
 	for _, m := range goRun.FindAllStringSubmatch(text, -1) {
+		if built[m[1]] {
+			continue
+		}
+		built[m[1]] = true
 		out, err := exec.Command("go", "run", m[1], "-h").CombinedOutput()
 		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) ||
 			!strings.Contains(string(out), "Usage") {

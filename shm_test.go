@@ -71,6 +71,9 @@ func isSet(name string) (set bool) {
 }
 
 func runTests(m *testing.M) int {
+	// For all that is built here, by READMEs too: linking takes less time
+	// without what only a debugger wants, and without a look at git.
+	os.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -ldflags=-w -buildvcs=false")
 	dir, err := os.MkdirTemp("", "shm-by-example-")
 	if err == nil {
 		defer os.RemoveAll(dir)
@@ -112,7 +115,7 @@ func build(dir, lesson string, mains []string, flags ...string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	args := append([]string{"build", "-ldflags=-w", "-buildvcs=false", "-o", out + "/"}, flags...)
+	args := append([]string{"build", "-o", out + "/"}, flags...)
 	if raceEnabled() {
 		args = append(args, "-race")
 	}
