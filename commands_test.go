@@ -14,49 +14,152 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
 
-// A session is what a script's own commands work on: the programs that it
-// started and the segments that it has attached.
-type session struct {
-	job      job
-	running  map[string]*process
-	attached map[string][]byte
-	open     []*os.File // what programs read, until the end
-	keyboard *os.File   // of the program started last with -stdin=
+const (
+	scriptTime = time.Minute      // a program that takes longer hangs
+	untilTime  = 20 * time.Second // how long "until" waits
+
+	// A tick is how often a test looks for what it waits for. Patience is
+	// counted in ticks: a machine that is busy, or that stands still for
+	// a while, holds up the programs and the ticks alike.
+	tick = 10 * time.Millisecond
+)
+
+// eventually looks until something is so, for so long, and tells whether it was.
+func eventually(patience time.Duration, seen func() bool) bool {
+	for ; !seen(); patience -= tick {
+		if patience <= 0 {
+			return false
+		}
+		time.Sleep(tick)
+	}
+	return true
 }
 
-// process is a program in the background. Its output is in files, so that
-// a script can look at it while it runs.
+// A process is a program in the background. Its output is in files, so that
+// scripts can look at it while it runs.
 type process struct {
 	cmd      *exec.Cmd
 	out, err string        // names of files
-	keyboard *os.File      // if it has one, its standard input
+	keyboard *os.File      // writes to its standard input, or nil
 	ended    chan struct{} // closed when it has been waited for
+}
+
+// startProcess starts it; its output goes to dir/name.out and dir/name.err.
+func startProcess(cmd *exec.Cmd, dir, name string) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{}),
+		out: filepath.Join(dir, name+".out"), err: filepath.Join(dir, name+".err")}
+	stdout, err := os.Create(p.out)
+	if err != nil {
+		return nil, err
+	}
+	defer stdout.Close()
+	stderr, err := os.Create(p.err)
+	if err != nil {
+		return nil, err
+	}
+	defer stderr.Close()
+	if cmd.Stdout == nil {
+		cmd.Stdout = stdout
+	}
+	cmd.Stderr = stderr
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() { // at once: a zombie would look like a process that lives
+		cmd.Wait()
+		close(p.ended)
+	}()
+	return p, nil
+}
+
+// within waits for its end, for so long, and tells whether it came.
+func (p *process) within(patience time.Duration) bool {
+	for ; patience > 0; patience -= tick {
+		select {
+		case <-p.ended:
+			return true
+		case <-time.After(tick):
+		}
+	}
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (p *process) kill() {
+	p.cmd.Process.Kill()
+	<-p.ended
+}
+
+func (p *process) stdout() string { text, _ := os.ReadFile(p.out); return string(text) }
+func (p *process) stderr() string { text, _ := os.ReadFile(p.err); return string(text) }
+
+// status is its exit status or the name of the signal that ended it.
+func (p *process) status() string {
+	if !p.within(0) {
+		return "running"
+	}
+	if w := p.cmd.ProcessState.Sys().(syscall.WaitStatus); w.Signaled() {
+		return strings.TrimPrefix(unix.SignalName(w.Signal()), "SIG")
+	}
+	return strconv.Itoa(p.cmd.ProcessState.ExitCode())
+}
+
+// panicked tells whether it crashed: that exits with 2, as wrong usage does.
+func (p *process) panicked() bool {
+	text := p.stderr()
+	return strings.Contains(text, "\ngoroutine ") || strings.Contains(text, "DATA RACE")
+}
+
+func (p *process) String() string {
+	return fmt.Sprintf("%s\n  status %s\n  stdout: %s\n  stderr: %s",
+		strings.Join(p.cmd.Args, " "), p.status(), elide(p.stdout()), elide(p.stderr()))
+}
+
+// A session is what a script's own commands work on.
+type session struct {
+	world    *world
+	running  map[string]*process
+	attached map[string][]byte
+	open     []*os.File // what programs read, until the end
 }
 
 type command = func(ts *testscript.TestScript, neg bool, args []string)
 
-// commands are those that testscript lacks. The README lists them.
-func (s *session) commands() map[string]command {
+// commands are those that testscript lacks; testdata/README.md lists them.
+func commands() map[string]command {
 	usages := map[string]struct {
 		usage string
 		least int
-		do    func(ts *testscript.TestScript, args []string)
+		do    func(s *session, ts *testscript.TestScript, args []string)
 	}{
-		"start":        {"start NAME PROGRAM [ARG...]", 2, s.start},
-		"finish":       {"finish NAME STATUS|SIGNAL [WITHIN]", 2, s.finish},
-		"enter":        {"enter NAME", 1, s.enter},
-		"signal":       {"signal NAME SIGNAL", 2, s.signal},
-		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
-		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until file FILE exists|gone, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
-		"segment":      {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...", 2, s.segment},
-		"semaphores":   {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY", 2, s.semaphores},
-		"letters":      {"letters COUNT LETTER...", 2, s.letters},
-		"nothing-left": {"nothing-left", 0, s.nothingLeft},
+		"start":  {"start NAME PROGRAM [ARG...]", 2, (*session).start},
+		"finish": {"finish NAME STATUS|SIGNAL [WITHIN]", 2, (*session).finish},
+		"enter":  {"enter NAME", 1, (*session).enter},
+		"signal": {"signal NAME SIGNAL", 2, (*session).signal},
+		"status": {"status STATUS PROGRAM [ARG...]", 2, (*session).status},
+		"until": {"until segment KEY exists|gone|attached N, until semaphores KEY exists, " +
+			"until file FILE exists|gone, " +
+			"until NAME prints TEXT|catches SIGNAL|waits|looks|stands|ends", 2, (*session).until},
+		"segment": {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...",
+			2, (*session).segment},
+		"semaphores": {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY",
+			2, (*session).semaphores},
+		"letters":      {"letters COUNT LETTER...", 2, (*session).letters},
+		"nothing-left": {"nothing-left", 0, (*session).nothingLeft},
 	}
 	commands := map[string]command{}
 	for name, c := range usages {
@@ -64,7 +167,7 @@ func (s *session) commands() map[string]command {
 			if neg || len(args) < c.least {
 				ts.Fatalf("usage: %s", c.usage)
 			}
-			c.do(ts, args)
+			c.do(ts.Value("session").(*session), ts, args)
 		}
 	}
 	return commands
@@ -76,33 +179,17 @@ func (s *session) start(ts *testscript.TestScript, args []string) {
 	if s.running[name] != nil {
 		ts.Fatalf("%s is running already", name)
 	}
-	p := &process{
-		out:   ts.MkAbs(name + ".out"),
-		err:   ts.MkAbs(name + ".err"),
-		ended: make(chan struct{}),
-	}
-	s.keyboard = nil
-	p.cmd = s.command(ts, args[1:])
-	p.keyboard = s.keyboard
-	stdout, err := os.Create(p.out)
+	cmd, keyboard := s.command(ts, args[1:])
+	p, err := startProcess(cmd, ts.MkAbs("."), name)
 	ts.Check(err)
-	defer stdout.Close()
-	stderr, err := os.Create(p.err)
-	ts.Check(err)
-	defer stderr.Close()
-	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
-	ts.Check(p.cmd.Start())
+	p.keyboard = keyboard
 	s.running[name] = p
-	go func() { // at once, so that nobody is misled by a zombie
-		p.cmd.Wait()
-		close(p.ended)
-	}()
 }
 
 // command is a program on the script's PATH, in its directory. After -uid=N
-// it is run as that user; after -stdin=FILE it reads that, and after -stdin=
-// it waits for input that never comes.
-func (s *session) command(ts *testscript.TestScript, args []string) *exec.Cmd {
+// it is run as that user; after -stdin=FILE it reads that file, and after
+// -stdin= it waits for what "enter" types.
+func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, *os.File) {
 	as, other := strings.CutPrefix(args[0], "-uid=")
 	file, input := strings.CutPrefix(args[0], "-stdin=")
 	if other || input {
@@ -110,23 +197,22 @@ func (s *session) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	}
 	program := args[0]
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
-		file := filepath.Join(dir, program)
-		if info, err := os.Stat(file); err == nil && info.Mode()&0o111 != 0 &&
+		path := filepath.Join(dir, program)
+		if info, err := os.Stat(path); err == nil && info.Mode()&0o111 != 0 &&
 			info.Mode().IsRegular() && !strings.Contains(program, "/") {
-			program = file
+			program = path
 			break
 		}
 	}
 	cmd := exec.Command(program, args[1:]...)
 	cmd.Dir = ts.MkAbs(".")
-	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"), jobVariable+"=")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
+	var keyboard *os.File
 	if input && file == "" {
 		r, w, err := os.Pipe()
 		ts.Check(err)
 		s.open = append(s.open, r, w)
-		s.keyboard = w
-		cmd.Stdin = r
+		cmd.Stdin, keyboard = r, w
 	} else if input {
 		f, err := os.Open(ts.MkAbs(file))
 		ts.Check(err)
@@ -136,30 +222,41 @@ func (s *session) command(ts *testscript.TestScript, args []string) *exec.Cmd {
 	if other {
 		uid, err := strconv.ParseUint(as, 10, 32)
 		ts.Check(err)
-		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 		cmd.Dir = "/" // the script's own directory is not for others
 	}
-	return cmd
+	return cmd, keyboard
 }
 
-// finish waits for the program's end, at the most for so long, and checks how
-// it ended; its output is then there for stdout, stderr and cmp.
+// finish waits for the program's end and checks how it ended. Its output is
+// then there for stdout, stderr and cmp.
 func (s *session) finish(ts *testscript.TestScript, args []string) {
-	p := s.process(ts, args[0])
-	within := scriptTime
+	p, within := s.process(ts, args[0]), scriptTime
 	if len(args) > 2 {
 		var err error
 		within, err = time.ParseDuration(args[2])
 		ts.Check(err)
 	}
-	if !closed(p.ended, within) {
-		ts.Fatalf("%s is still running after %v\n%s%s", args[0], within,
-			ts.ReadFile(p.out), ts.ReadFile(p.err))
+	if !p.within(within) {
+		ts.Fatalf("%s is still running after %v\n%v", args[0], within, p)
 	}
 	delete(s.running, args[0])
-	fmt.Fprint(ts.Stdout(), ts.ReadFile(p.out))
-	fmt.Fprint(ts.Stderr(), ts.ReadFile(p.err))
-	checkStatus(ts, p.cmd.ProcessState, ts.ReadFile(p.err), args[1])
+	fmt.Fprint(ts.Stdout(), p.stdout())
+	fmt.Fprint(ts.Stderr(), p.stderr())
+	if p.panicked() {
+		ts.Fatalf("panic or data race")
+	}
+	if got := p.status(); got != args[1] {
+		ts.Fatalf("ended with %s, want %s", got, args[1])
+	}
+}
+
+// status runs a program to its end and checks its exit status.
+func (s *session) status(ts *testscript.TestScript, args []string) {
+	const name = "the-program-of-status"
+	s.start(ts, append([]string{name}, args[1:]...))
+	s.finish(ts, []string{name, args[0]})
 }
 
 func (s *session) process(ts *testscript.TestScript, name string) *process {
@@ -168,41 +265,6 @@ func (s *session) process(ts *testscript.TestScript, name string) *process {
 		ts.Fatalf("%s was not started", name)
 	}
 	return p
-}
-
-// status runs a program to its end and checks its exit status.
-func (s *session) status(ts *testscript.TestScript, args []string) {
-	cmd := s.command(ts, args[1:])
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	timer := time.AfterFunc(scriptTime, func() {
-		if cmd.Process != nil {
-			cmd.Process.Kill()
-		}
-	})
-	defer timer.Stop()
-	err := cmd.Run()
-	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {
-		ts.Fatalf("%v", err)
-	}
-	ts.Stdout().Write(stdout.Bytes())
-	ts.Stderr().Write(stderr.Bytes())
-	checkStatus(ts, cmd.ProcessState, stderr.String(), args[0])
-}
-
-// checkStatus wants an exit status or the name of the signal that killed.
-// Wrong usage and a Go panic both exit with 2; a panic is never what is meant.
-func checkStatus(ts *testscript.TestScript, state *os.ProcessState, stderr, want string) {
-	if strings.Contains(stderr, "\ngoroutine ") || strings.Contains(stderr, "DATA RACE") {
-		ts.Fatalf("panic or data race")
-	}
-	got := strconv.Itoa(state.ExitCode())
-	if w := state.Sys().(syscall.WaitStatus); w.Signaled() {
-		got = strings.TrimPrefix(unix.SignalName(w.Signal()), "SIG")
-	}
-	if got != want {
-		ts.Fatalf("ended with %s, want %s", got, want)
-	}
 }
 
 // enter presses Enter for a program that was started with -stdin=.
@@ -215,136 +277,111 @@ func (s *session) enter(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 }
 
-// signal sends a signal; that the program has just ended is no failure.
+// signal sends a signal. A program that has just ended is no failure.
 func (s *session) signal(ts *testscript.TestScript, args []string) {
-	p := s.process(ts, args[0])
-	sig := unix.SignalNum("SIG" + args[1])
-	if sig == 0 {
-		ts.Fatalf("no such signal: %s", args[1])
-	}
-	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	err := s.process(ts, args[0]).cmd.Process.Signal(signalNamed(ts, args[1]))
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		ts.Fatalf("signal %s: %v", args[0], err)
 	}
 }
 
+func signalNamed(ts *testscript.TestScript, name string) syscall.Signal {
+	sig := unix.SignalNum("SIG" + name)
+	if sig == 0 {
+		ts.Fatalf("no such signal: %s", name)
+	}
+	return sig
+}
+
 // until waits for something that can be seen.
 func (s *session) until(ts *testscript.TestScript, args []string) {
-	what := strings.Join(args[1:], " ")
 	var seen func() bool
-	if args[0] == "segment" {
+	switch args[0] {
+	case "segment":
 		seen = segmentIs(ts, args[1], args[2:])
-	} else if args[0] == "file" {
+	case "file":
 		seen = func() bool {
 			_, err := os.Lstat(ts.MkAbs(args[1]))
 			return (err == nil) == (args[2] == "exists")
 		}
-	} else if args[0] == "semaphores" {
+	case "semaphores":
 		key := parseKey(ts, args[1])
 		seen = func() bool { return semget(key, 0, 0) >= 0 }
-	} else {
+	default:
 		p := s.process(ts, args[0])
-		switch args[1] {
-		case "prints":
-			text := strings.Join(args[2:], " ")
-			seen = func() bool {
-				return strings.Contains(ts.ReadFile(p.out)+ts.ReadFile(p.err), text)
-			}
-		case "stands": // it has been woken up no more for a while
-			last, same := -1, 0
-			seen = func() bool {
-				now := switches(p.cmd.Process.Pid)
-				if same++; now != last {
-					last, same = now, 0
-				}
-				return same == 20
-			}
-		case "ends":
-			seen = func() bool { return false }
-		case "waits":
-			asleep := 0
-			seen = func() bool {
-				if asleep++; !sleeping(p.cmd.Process.Pid) {
-					asleep = 0
-				}
-				return asleep == 3
-			}
-		case "looks": // it has been woken up ten times, a while apart
-			last, woken := switches(p.cmd.Process.Pid), 0
-			seen = func() bool {
-				if now := switches(p.cmd.Process.Pid); now != last {
-					last = now
-					woken++
-				}
-				return woken == 10
-			}
-		default:
-			ts.Fatalf("until %s prints, waits, looks, stands or ends, not %s", args[0], args[1])
-		}
-		look := seen
+		does := p.does(ts, args[1], args[2:])
 		seen = func() bool {
-			ended := false
-			select {
-			case <-p.ended:
-				ended = true
-			default:
+			ended := p.within(0)
+			if does() {
+				return true
+			} else if ended {
+				ts.Fatalf("%s ended and did not: %s\n%v", args[0], strings.Join(args[1:], " "), p)
 			}
-			ok := look()
-			if args[1] == "ends" {
-				return ended
-			}
-			if !ok && ended {
-				ts.Fatalf("%s ended (%v) and did not: %s\n%s%s", args[0],
-					p.cmd.ProcessState, what, ts.ReadFile(p.out), ts.ReadFile(p.err))
-			}
-			return ok
+			return false
 		}
 	}
 	if !eventually(untilTime, seen) {
-		ts.Fatalf("waited %v in vain until %s %s\n%s", untilTime, args[0], what, s.outputs(ts))
-	}
-}
-
-// A tick is how often a test looks for what it waits for, and what it counts
-// its patience in. A machine that is busy, or that stands still for a while,
-// holds up the programs and the ticks alike.
-const tick = 10 * time.Millisecond
-
-// eventually looks until something is so, so long, and tells whether it was.
-func eventually(left time.Duration, seen func() bool) bool {
-	for ; !seen(); left -= tick {
-		if left <= 0 {
-			return false
+		all := ""
+		for name, p := range s.running {
+			all += fmt.Sprintf("\n%s: %v", name, p)
 		}
-		time.Sleep(tick)
+		ts.Fatalf("waited %v in vain until %s%s", untilTime, strings.Join(args, " "), all)
 	}
-	return true
 }
 
-// closed waits for a channel to be closed, so long, and tells whether it was.
-func closed(c <-chan struct{}, left time.Duration) bool {
-	for ; left > 0; left -= tick {
-		select {
-		case <-c:
-			return true
-		case <-time.After(min(left, tick)):
+// does tells, each time that it is called, whether a program does something.
+func (p *process) does(ts *testscript.TestScript, what string, args []string) func() bool {
+	pid := p.cmd.Process.Pid
+	last, count := -1, 0
+	switch what {
+	case "prints":
+		text := strings.Join(args, " ")
+		return func() bool { return strings.Contains(p.stdout()+p.stderr(), text) }
+	case "catches": // it has a handler for the signal
+		if len(args) == 0 {
+			ts.Fatalf("until NAME catches SIGNAL")
+		}
+		bit := uint64(1) << (signalNamed(ts, args[0]) - 1)
+		return func() bool {
+			caught, _ := strconv.ParseUint(statusField(pid, "SigCgt"), 16, 64)
+			return caught&bit != 0
+		}
+	case "ends":
+		return func() bool { return p.within(0) }
+	case "waits": // all its threads sleep, three times in a row
+		return func() bool {
+			if count++; !sleeping(pid) {
+				count = 0
+			}
+			return count == 3
+		}
+	case "looks": // it has been woken up ten times, a while apart
+		return func() bool {
+			if now := switches(pid); now != last {
+				last = now
+				count++
+			}
+			return count == 11
+		}
+	case "stands": // it has not been woken up for a while
+		return func() bool {
+			if count++; switches(pid) != last {
+				last, count = switches(pid), 0
+			}
+			return count == 20
 		}
 	}
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
+	ts.Fatalf("until NAME prints, catches, waits, looks, stands or ends, not %s", what)
+	return nil
 }
 
-// outputs are what the programs in the background have said until now.
-func (s *session) outputs(ts *testscript.TestScript) string {
-	var all strings.Builder
-	for name, p := range s.running {
-		text := elide(ts.ReadFile(p.out) + ts.ReadFile(p.err))
-		fmt.Fprintf(&all, "%s:\n%s", name, text[max(0, len(text)-3000):])
+// statusField is a field of a process in /proc/PID/status. See proc(5).
+func statusField(pid int, name string) (value string) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if _, after, ok := strings.Cut(string(text), "\n"+name+":"); ok {
+		fmt.Sscan(after, &value)
 	}
-	return all.String()
+	return value
 }
 
 // sleeping tells whether all threads of a process are waiting.
@@ -359,17 +396,14 @@ func sleeping(pid int) bool {
 	return len(tasks) > 0
 }
 
-// switches counts how often the threads of a process went to wait: one that
-// looks again and again is known by it.
+// switches counts how often the threads of a process went to wait. A program
+// that looks again and again is known by it.
 func switches(pid int) (n int) {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", pid))
-	for _, file := range tasks {
-		text, _ := os.ReadFile(file)
-		if _, after, ok := strings.Cut(string(text), "\nvoluntary_ctxt_switches:"); ok {
-			count := 0
-			fmt.Sscan(after, &count)
-			n += count
-		}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	for _, dir := range tasks {
+		thread, _ := strconv.Atoi(filepath.Base(dir))
+		count, _ := strconv.Atoi(statusField(thread, "voluntary_ctxt_switches"))
+		n += count
 	}
 	return n
 }
@@ -380,9 +414,8 @@ func segmentIs(ts *testscript.TestScript, key string, want []string) func() bool
 	return func() bool {
 		var ds unix.SysvShmDesc
 		id, err := unix.SysvShmGet(k, 0, 0)
-		if err == nil {
-			const shmStatAny = 15 // needs no permission, takes an index
-			_, err = unix.SysvShmCtl(id, shmStatAny, &ds)
+		if err == nil && tables[0].control(id, tables[0].stat, unsafe.Pointer(&ds)) < 0 {
+			err = unix.EIDRM
 		}
 		switch {
 		case state == "exists":
@@ -424,22 +457,23 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 		ts.Check(err)
 		return
 	}
+	mem := s.attached[key]
 	id, err := unix.SysvShmGet(k, 0, 0)
-	if err != nil && s.attached[key] == nil {
+	if err != nil && mem == nil {
 		ts.Fatalf("segment %s %s: %v", verb, key, err)
 	}
-	mem := s.attached[key]
-	if mem == nil && (verb == "fill" || verb == "int32") {
+	if mem == nil && (verb == "fill" || verb == "int32" || verb == "detach") {
 		ts.Fatalf("segment attach %s comes first", key)
+	}
+	var ds unix.SysvShmDesc
+	if verb == "mode" || verb == "give" {
+		_, err = unix.SysvShmCtl(id, unix.IPC_STAT, &ds)
+		ts.Check(err)
 	}
 	switch verb {
 	case "attach":
-		mem, err := unix.SysvShmAttach(id, 0, 0)
+		s.attached[key], err = unix.SysvShmAttach(id, 0, 0)
 		ts.Check(err)
-		if s.attached == nil {
-			s.attached = map[string][]byte{}
-		}
-		s.attached[key] = mem
 	case "detach":
 		ts.Check(unix.SysvShmDetach(mem))
 		delete(s.attached, key)
@@ -447,36 +481,26 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 		_, err = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
 		ts.Check(err)
 	case "mode": // segment mode KEY BITS: it has these permissions
-		var ds unix.SysvShmDesc
-		_, err = unix.SysvShmCtl(id, unix.IPC_STAT, &ds)
-		ts.Check(err)
 		if got := fmt.Sprintf("%o", ds.Perm.Mode&0o777); got != args[2] {
 			ts.Fatalf("mode %s, want %s", got, args[2])
 		}
 	case "id": // segment id KEY: sets $ID to the segment's
 		ts.Setenv("ID", strconv.Itoa(id))
 	case "give": // segment give KEY UID: to another user
-		var ds unix.SysvShmDesc
-		_, err = unix.SysvShmCtl(id, unix.IPC_STAT, &ds)
-		ts.Check(err)
 		ds.Perm.Uid = uint32(number(2))
 		_, err = unix.SysvShmCtl(id, unix.IPC_SET, &ds)
 		ts.Check(err)
 	case "fill": // segment fill KEY OFFSET COUNT LETTER
 		at, n := number(2), number(3)
 		copy(mem[at:at+n], bytes.Repeat([]byte(args[4]), n))
-	case "int32": // segment int32 KEY OFFSET VALUE [NAME]: until NAME ends
-		word, value := int32At(mem, number(2)), int32(number(3))
-		atomic.StoreInt32(word, value)
-		if len(args) > 4 { // which writes there, too
+	case "int32": // segment int32 KEY OFFSET VALUE [NAME]
+		word := (*int32)(unsafe.Pointer(&mem[number(2)]))
+		atomic.StoreInt32(word, int32(number(3)))
+		if len(args) > 4 { // again and again, until NAME ends, which writes there, too
 			p := s.process(ts, args[4])
-			for end := time.Now().Add(untilTime); time.Now().Before(end); {
-				select {
-				case <-p.ended:
-					return
-				case <-time.After(time.Millisecond):
-					atomic.StoreInt32(word, value)
-				}
+			for end := time.Now().Add(untilTime); !p.within(0) && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+				atomic.StoreInt32(word, int32(number(3)))
 			}
 		}
 	default:
@@ -494,8 +518,15 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 		numbers[i] = int16(n)
 	}
 	add := func(num int, n int16) {
-		if err := semop(semget(key, 0, 0), num, int(n), 0); err != nil {
-			ts.Fatalf("semop: %v", err)
+		op := [3]int16{int16(num), n, unix.IPC_NOWAIT}
+		var errno syscall.Errno
+		eventually(untilTime, func() bool {
+			_, _, errno = unix.Syscall(unix.SYS_SEMOP, uintptr(semget(key, 0, 0)),
+				uintptr(unsafe.Pointer(&op)), 1)
+			return errno != unix.EAGAIN
+		})
+		if errno != 0 {
+			ts.Fatalf("semop: %v", errno)
 		}
 	}
 	switch verb := args[0]; {
@@ -511,7 +542,7 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 	case verb == "add" && len(numbers) == 2:
 		add(int(numbers[0]), numbers[1])
 	case verb == "remove":
-		remove("sem", semget(key, 0, 0))
+		tables[1].control(semget(key, 0, 0), unix.IPC_RMID, nil)
 	default:
 		ts.Fatalf("semaphores make, add or remove, not %s", verb)
 	}
@@ -537,20 +568,24 @@ func (s *session) letters(ts *testscript.TestScript, args []string) {
 
 // nothingLeft looks at once for what is looked for at every script's end.
 func (s *session) nothingLeft(ts *testscript.TestScript, args []string) {
-	if all := s.job.left(os.Getpid()); len(all) > 0 {
-		ts.Fatalf("left behind: %s", strings.Join(all, ", "))
+	if left := s.world.left(); len(left) > 0 {
+		ts.Fatalf("left behind: %s", strings.Join(left, " "))
 	}
 }
 
-// end kills what a failed script has left running and returns its status.
-func (s *session) end(status int) int {
+// end kills what the script has left running, and looks for what it left.
+func (s *session) end(t testscript.T) {
+	result := t.(interface {
+		Failed() bool
+		Errorf(string, ...any)
+	})
+	skipped, _ := t.(interface{ Skipped() bool })
+	ok := !result.Failed() && (skipped == nil || !skipped.Skipped())
 	for name, p := range s.running {
-		if status == passed {
-			fmt.Printf("FAIL: %s was started and never waited for\n", name)
-			status = failed
+		if ok {
+			result.Errorf("%s was started and never waited for", name)
 		}
-		p.cmd.Process.Kill()
-		<-p.ended
+		p.kill()
 	}
 	for _, f := range s.open {
 		f.Close()
@@ -558,5 +593,7 @@ func (s *session) end(status int) int {
 	for _, mem := range s.attached {
 		unix.SysvShmDetach(mem)
 	}
-	return status
+	if left := s.world.left(); ok && len(left) > 0 {
+		result.Errorf("left behind: %s", strings.Join(left, " "))
+	}
 }

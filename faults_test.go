@@ -3,15 +3,12 @@
 package shm_test
 
 import (
-	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -19,145 +16,116 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
 
-var long = flag.Bool("long", false, "cause the faults everywhere and often, "+
-	"which takes minutes: at every call of every program, in many rounds")
-
-// A fault is something that can go wrong, caused on purpose while programs
-// run, in a job of its own. README.md lists what must hold then.
-type fault struct {
-	name  string // such as killed/01-reader
-	room  bool   // it needs a private room
-	shm   string // ... with a /dev/shm of this size, if not empty
-	needs string // a condition, if not empty
-	do    func(*experiment)
-}
-
-// faults are all of them. Each file adds its own.
-func faults() (all []fault) {
-	for _, some := range [][]fault{callFaults(), inputFaults(), worldFaults(), limitFaults()} {
-		all = append(all, some...)
-	}
-	return all
-}
-
-func faultNamed(name string) fault {
-	all := faults()
-	i := slices.IndexFunc(all, func(f fault) bool { return f.name == name })
-	if i < 0 {
-		return fault{name: name, do: func(x *experiment) { x.errorf("no such fault: %s", name) }}
-	}
-	return all[i]
-}
-
-func (f fault) where() room {
-	if f.room {
-		return privateRoom()
-	}
-	return shared
-}
-
-// job causes it, to the programs in the first of these directories that has
-// them.
-func (f fault) job(path ...string) job {
-	return job{Fault: f.name, Path: path, Room: f.where(), Shm: f.shm}
-}
-
-var fewAtOnce = make(chan bool, 5)
-
-// TestFaults causes them all; with -long, everywhere and often.
+// TestFaults causes what can go wrong while programs run: at one or two points
+// of each pair of programs, and with -long at every call that they make. The
+// table in testdata/README.md says what must hold then.
 func TestFaults(t *testing.T) {
+	needWorlds(t)
 	if raceEnabled() && !*long {
 		t.Skip("with -long, or without -race: so many programs take too long")
 	}
-	t.Parallel()
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
-			if f.room && privateRoom() == shared {
-				t.Skip("needs a private room")
+			if haveWorlds {
+				t.Parallel()
 			}
-			if *long { // they are many in themselves
-				fewAtOnce <- true
-				defer func() { <-fewAtOnce }()
-			}
-			j := f.job(built)
-			j.Long = *long
-			j.test(t)
+			f.cause(&experiment{tester: t, path: []string{built}, dir: t.TempDir(), long: *long})
 		})
 	}
 }
 
+// A fault is something that can go wrong, and that is caused on purpose.
+type fault struct {
+	name  string // such as killed/01-writer-reader
+	needs string // a condition, if not empty
+	do    func(*experiment)
+}
+
+// cause causes it, unless this machine cannot.
+func (f fault) cause(x *experiment) {
+	if f.needs != "" {
+		if ok, err := condition(f.needs); !ok || err != nil {
+			x.Skip("needs", f.needs, err)
+		}
+	}
+	f.do(x)
+}
+
+func faults() []fault {
+	all := []fault{
+		{"flags", "", wrongFlags},
+		{"limits", "sysctl", ipcLimits},
+		{"interrupted", "", interrupted},
+	}
+	for _, p := range pairs() {
+		for _, k := range kinds() {
+			all = append(all, fault{k.name + "/" + p.name, "seccomp",
+				func(x *experiment) { atCalls(x, p, k) }})
+		}
+		all = append(all, fault{"output/" + p.name, "", func(x *experiment) { noOutput(x, p) }},
+			fault{"few-rights/" + p.name, "setpriv", func(x *experiment) {
+				x.suffer(p, []point{{side: both, name: "few rights", change: withFewRights}})
+			}})
+		if p.b != "" {
+			all = append(all, fault{"pid-namespaces/" + p.name, "pidns",
+				func(x *experiment) { pidNamespaces(x, p) }})
+		}
+	}
+	return all
+}
+
+// causeBroken causes a fault to the programs in these directories, to see it
+// noticed.
+func causeBroken(t *testing.T, name string, path []string) *recorder {
+	all := faults()
+	i := slices.IndexFunc(all, func(f fault) bool { return f.name == name })
+	if i < 0 {
+		t.Fatalf("no such fault: %s", name)
+	}
+	r, dir := new(recorder), t.TempDir()
+	r.Run("", func(testscript.T) {
+		all[i].cause(&experiment{tester: r, path: path, dir: dir, long: true, once: true})
+	})
+	return r
+}
+
 // An experiment is a fault that is being caused.
 type experiment struct {
-	job    job
-	dir    string // for files of its own
-	status int
-	mu     sync.Mutex
+	tester
+	path  []string // directories of programs: the first that has one counts
+	dir   string   // for their output
+	long  bool     // at many points
+	once  bool     // until one fails
+	mutex sync.Mutex
+	runs  int
 }
 
-func (j job) doFault() int {
-	dir, err := os.MkdirTemp("", "fault-")
-	if err != nil {
-		fmt.Println(err)
-		return failed
-	}
-	defer os.RemoveAll(dir)
-	x := &experiment{job: j, dir: dir}
-	if j.Until {
-		slack, patience = 3*time.Second, 4*time.Second
-	}
-	f := faultNamed(j.Fault)
-	done := make(chan bool)
-	go func() {
-		defer close(done)
-		if f.needs != "" {
-			if ok, err := condition(f.needs); !ok || err != nil {
-				x.skip("needs %s %v", f.needs, err)
-			}
-		}
-		f.do(x)
-	}()
-	<-done
-	return x.status
+type tester interface {
+	Errorf(format string, args ...any)
+	Failed() bool
+	Log(args ...any)
+	Skip(args ...any)
 }
 
-func (x *experiment) errorf(format string, args ...any) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.status = failed
-	fmt.Println(elide(fmt.Sprintf("FAIL: "+format, args...)))
-}
-
-func (x *experiment) failed() bool {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.status == failed
-}
-
-func (x *experiment) skip(format string, args ...any) {
-	fmt.Printf(format+"\n", args...)
-	x.status = skipped
-	runtime.Goexit()
-}
-
-// each does something with each of many, so many at once, each in a place of
-// its own.
-func each[T any](x *experiment, atOnce int, all []T, do func(*place, T)) {
+// each does something with each of many, a few at once, each in its world.
+func each[T any](x *experiment, all []T, do func(T) error) {
 	next := make(chan T)
 	var workers sync.WaitGroup
-	for n := range min(atOnce, len(all)) {
+	for range min(4, len(all)) {
 		workers.Go(func() {
-			p := x.place(n)
 			for one := range next {
-				done := make(chan bool)
-				go func() { // which may end it in the middle
-					defer close(done)
-					do(p, one)
-				}()
-				<-done
+				if x.once && x.Failed() {
+					continue
+				}
+				if err := x.inWorld(func() error { return do(one) }); err != nil {
+					x.mutex.Lock()
+					x.Errorf("%v", err)
+					x.mutex.Unlock()
+				}
 			}
 		})
 	}
@@ -168,293 +136,721 @@ func each[T any](x *experiment, atOnce int, all []T, do func(*place, T)) {
 	workers.Wait()
 }
 
-// A place has keys and a name that programs can use there, by the names that
-// scripts have for them.
-type place struct {
-	x    *experiment
-	env  map[string]string
-	keys [3]uint32
+// inWorld does something in a world of its own, which must be empty again.
+func (x *experiment) inWorld(do func() error) error {
+	result := make(chan error)
+	go func() { // whose thread ends with it
+		w, err := newWorld(x)
+		if err == nil {
+			err = do()
+			if left := w.left(); err == nil && len(left) > 0 {
+				err = fmt.Errorf("left behind: %s", strings.Join(left, " "))
+			}
+		}
+		result <- err
+	}()
+	return <-result
 }
 
-// place n is one of up to 80.
-func (x *experiment) place(n int) *place {
-	p := &place{x: x, env: map[string]string{}}
-	for i, name := range []string{"KEY", "KEY2", "KEY3"} {
-		p.keys[i] = ownKey(os.Getpid(), 3*n+i)
-		p.env[name] = fmt.Sprintf("%#x", p.keys[i])
-	}
-	p.env["NAME"] = fmt.Sprintf("%s-%d", ownName(os.Getpid()), n)
-	return p
+// A pair is two programs that belong together, or one alone. Both end with 0
+// unless something is done to them. The programs are named LESSON/PROGRAM, a
+// lesson by its number.
+type pair struct {
+	name string
+	a, b string // commands; b is empty if there is one alone
+
+	together bool                 // they start together; else b waits for a first
+	stdin    string               // what a reads; if empty, input ends when b has ended
+	enter    string               // input of both ends when both have printed this
+	slow     string               // flags for a, so that a pause of 3 s is no miss
+	before   string               // a command that makes what it needs
+	after    string               // a command that removes what is to stay
+	cure     bool                 // ... and helps a process that waits for a dead one
+	check    func(*process) error // what b, or one alone, has printed
 }
 
-// left lists what there is in the place, and removes it.
-func (p *place) left() error {
-	var all []string
-	for _, key := range p.keys {
-		if id, err := unix.SysvShmGet(int(key), 0, 0); err == nil {
-			all = append(all, fmt.Sprintf("segment %d of key %#x", id, key))
-			remove("shm", id)
+func prints(text string) func(*process) error {
+	return func(p *process) error {
+		if !strings.Contains(p.stdout(), text) {
+			return fmt.Errorf("did not print %q: %v", elide(text), p)
 		}
-		if id := semget(int(key), 0, 0); id >= 0 {
-			all = append(all, fmt.Sprintf("semaphore set %d of key %#x", id, key))
-			remove("sem", id)
-		}
-	}
-	for _, prefix := range []string{"", "sem."} {
-		file := "/dev/shm/" + prefix + p.env["NAME"]
-		if _, err := os.Lstat(file); err == nil {
-			all = append(all, file)
-			os.Remove(file)
-		}
-	}
-	if all == nil {
 		return nil
 	}
-	return errors.New("left behind: " + strings.Join(all, ", "))
 }
 
-// A run is a program that has been started in a place.
-type run struct {
-	command  string
-	cmd      *exec.Cmd
-	out, err output
-	keyboard *os.File      // closed: the end of input
-	ended    chan struct{} // closed after its end
-	gone     chan struct{} // closed after the end of its children, too
-	started  time.Time
+// pairs are all programs, in the pairs in which they run.
+func pairs() []pair {
+	someText := strings.Repeat("To be copied, byte for byte.\n", 100)
+	all := []pair{
+		{name: "01-writer-reader", check: prints("Reading Process: Complete"),
+			a: "01/writer -n 2 -interval 300ms", b: "01/reader", slow: "-interval 4s"},
+		{name: "02-main-reader", check: prints("Hello from shared memory!"),
+			a: "02/02-posix-shm", b: "02/reader"},
+		{name: "02-large", check: prints("Press Enter"), together: true, enter: "Press Enter",
+			a: "02/large", b: "02/large"},
+		{name: "02-ring", check: prints("Cache line size"),
+			a: "02/producer -n 20000", b: "02/consumer -n 20000"},
+		{name: "03-producer-consumer", check: prints("Consumer: Finished and cleaned up"),
+			a: "03/producer -n 2 -interval 300ms", b: "03/consumer -n 2", slow: "-interval 4s"},
+		{name: "03-writer-reader", check: prints(someText), stdin: someText,
+			a: "03/writer", b: "03/reader"},
+	}
+	for _, sync := range []string{"sysv", "posix", "atomic", "none"} {
+		command := "04/04-semaphore-counter -work 20ms -sync " + sync
+		all = append(all, pair{name: "04-" + sync, check: prints("Updated count"), together: true,
+			a: command, b: command, after: command + " -rm",
+			cure: sync == "posix"}) // which does not know its holder
+	}
+	for _, sync := range []string{"normal", "robust"} {
+		all = append(all, pair{name: "05-" + sync, check: prints("Final counter = 60 (expected 60)"),
+			a: "05/05-pthread-style-mutex -n 30 -sync " + sync})
+	}
+	return append(all,
+		pair{name: "06-offsets", check: prints("value = 30"), a: "06/06-offsets"},
+		pair{name: "07-shm-lock", check: prints("Segment unlocked"), a: "07/07-shm-lock"},
+		pair{name: "08-create", check: prints("Segment size: 4096 bytes"),
+			a: "08/08-info create -key 8 -size 4096", after: "08/08-info rm -key 8"},
+		pair{name: "08-rm", check: prints("removed"), a: "08/08-info rm -key 8",
+			before: "08/08-info create -key 8 -size 4096", after: "08/08-info rm -key 8"},
+	)
 }
 
-// output is what has been printed so far.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
+const both = 2
 
-func (o *output) Write(b []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(b)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
-}
-
-// With options to start a run; the zero value is the usual one, with an input
-// that does not end before the test does it.
-type with struct {
-	oracle func(call) fate // asked at its calls
-	stdin  *string         // what it reads
-	uid    uint32          // if not 0
+// A point is where something is done to one of a pair: at its n-th call of
+// this name, or from its start on.
+type point struct {
+	side   int // 0 is a, 1 is b, or both
+	name   string
+	n      int
+	fate   fate
 	change func(*exec.Cmd)
 }
 
-// start starts LESSON/PROGRAM ARG..., a lesson by its number.
-func (p *place) start(w with, command string) *run {
-	words := strings.Fields(os.Expand(command, func(name string) string { return p.env[name] }))
-	return p.startArgs(w, words[0], words[1:]...)
+func (p point) String() string {
+	return fmt.Sprintf("%s, %s %d: %v", []string{"a", "b", "both"}[p.side], p.name, p.n, p.fate)
 }
 
-func (p *place) startArgs(w with, program string, args ...string) *run {
-	r := &run{command: program + " " + strings.Join(args, " "), ended: make(chan struct{}),
-		started: time.Now()}
-	r.cmd = exec.Command(p.x.find(program), args...)
-	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
-	r.cmd.Env = append(os.Environ(), jobVariable+"=")
-	r.cmd.Dir = p.x.dir
-	r.cmd.WaitDelay = untilTime // for its output: the CPUs may be busy
-	r.cmd.SysProcAttr = &syscall.SysProcAttr{}
-	if w.uid != 0 {
-		r.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: w.uid, Gid: w.uid}
-		r.cmd.Dir = "/"
-	}
-	if w.stdin != nil {
-		r.cmd.Stdin = strings.NewReader(*w.stdin)
-	} else {
-		in, keyboard, err := os.Pipe()
-		if err != nil {
-			p.x.errorf("%v", err)
-			runtime.Goexit()
-		}
-		defer in.Close()
-		r.cmd.Stdin, r.keyboard = in, keyboard
-	}
-	started := func() chan struct{} { return r.ended }
-	var err error
-	if w.oracle != nil {
-		started, err = watch(r.cmd, w.oracle)
-	}
-	if w.change != nil {
-		w.change(r.cmd)
-	}
-	if err == nil {
-		err = r.cmd.Start()
-	}
-	if err != nil {
-		p.x.errorf("%s: %v", r.command, err)
-		close(r.ended)
-		runtime.Goexit()
-	}
-	r.gone = started()
-	go func() {
-		r.cmd.Wait()
-		close(r.ended)
-		if r.keyboard != nil {
-			r.keyboard.Close()
-		}
-	}()
-	return r
-}
-
-// find finds a program by the number of its lesson and its own name.
+// find finds a program by LESSON/PROGRAM.
 func (x *experiment) find(program string) string {
 	lesson, name, _ := strings.Cut(program, "/")
-	if name == "" || len(lesson) != 2 {
-		return program
-	}
-	for _, dir := range x.job.Path {
+	for _, dir := range x.path {
 		files, _ := filepath.Glob(filepath.Join(dir, lesson+"-*", name))
 		if len(files) == 1 {
 			return files[0]
 		}
 	}
-	x.errorf("no program %s", program)
-	runtime.Goexit()
-	return ""
+	return program // and starting it fails
 }
 
-// within waits for its end, so long, and tells whether it came.
-func (r *run) within(d time.Duration) bool {
-	return closed(r.ended, d)
-}
-
-// prints waits until it has printed a text, or has ended without.
-func (r *run) prints(text string) bool {
-	return r.until(func() bool { return strings.Contains(r.out.String()+r.err.String(), text) })
-}
-
-// printsAny waits until there is something on its standard output.
-func (r *run) printsAny() bool {
-	return r.until(func() bool { return r.out.String() != "" })
-}
-
-// until waits for something, and tells whether it came before its end.
-func (r *run) until(seen func() bool) bool {
-	came := false
-	eventually(untilTime, func() bool {
-		ended := r.within(0)
-		came = seen()
-		return came || ended
-	})
-	return came
-}
-
-// kill ends it for good.
-func (r *run) kill() {
-	r.cmd.Process.Kill()
-	<-r.ended
-}
-
-// status is its exit status, or the signal that ended it.
-func (r *run) status() string {
-	select {
-	case <-r.ended:
-	default:
-		return "running"
+// start starts LESSON/PROGRAM ARG... . Its input does not end by itself, but
+// for what is given.
+func (x *experiment) start(command string, change func(*exec.Cmd), stdin string) (*process, error) {
+	words := strings.Fields(command)
+	cmd := exec.Command(x.find(words[0]), words[1:]...)
+	cmd.Dir = x.dir
+	var keyboard *os.File
+	if stdin != "" {
+		cmd.Stdin = strings.NewReader(stdin)
+	} else {
+		in, out, err := os.Pipe()
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		cmd.Stdin, keyboard = in, out
 	}
-	state := r.cmd.ProcessState
-	if w := state.Sys().(syscall.WaitStatus); w.Signaled() {
-		return strings.TrimPrefix(unix.SignalName(w.Signal()), "SIG")
+	if change != nil {
+		change(cmd)
 	}
-	return fmt.Sprint(state.ExitCode())
+	x.mutex.Lock()
+	x.runs++
+	name := fmt.Sprint("run", x.runs)
+	x.mutex.Unlock()
+	p, err := startProcess(cmd, x.dir, name)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", command, err)
+	}
+	if p.keyboard = keyboard; keyboard != nil {
+		go func() { <-p.ended; keyboard.Close() }()
+	}
+	return p, nil
 }
 
-// is checks that it has ended with one of these, and without a panic.
-func (r *run) is(statuses ...string) error {
-	text := r.err.String()
-	if strings.Contains(text, "\ngoroutine ") || strings.Contains(text, "DATA RACE") {
-		return fmt.Errorf("panic or data race: %v", r)
+// run runs a command that is to end with one of these statuses.
+func (x *experiment) run(command string, change func(*exec.Cmd), statuses ...string) error {
+	p, err := x.start(command, change, "")
+	if err != nil {
+		return err
 	}
-	if !slices.Contains(statuses, r.status()) {
-		return fmt.Errorf("want %s: %v", strings.Join(statuses, " or "), r)
-	}
-	if r.status() == "1" && !strings.Contains(text, ": ") {
-		return fmt.Errorf("no reason given: %v", r)
+	defer p.kill()
+	p.keyboard.Close()
+	if p.within(patience); len(statuses) > 0 {
+		return p.is(statuses...)
 	}
 	return nil
 }
 
-func (r *run) String() string {
-	return fmt.Sprintf("%s\n  status %s after %.1f s\n  stdout: %q\n  stderr: %q", r.command,
-		r.status(), time.Since(r.started).Seconds(), r.out.String(), r.err.String())
+// How long a whole run may take, or what takes 2 s, on a machine that is busy.
+const patience, slack = 15 * time.Second, 6 * time.Second
+
+// seen waits until it has printed a text, or has ended without.
+func (p *process) seen(text string) bool {
+	eventually(untilTime, func() bool {
+		return strings.Contains(p.stdout()+p.stderr(), text) || p.within(0)
+	})
+	return strings.Contains(p.stdout()+p.stderr(), text)
 }
 
-// TestFaultTable holds the README's table of faults to what there is: each of
-// the scripts and tests that it names, each of the tests in it, and for each
-// row a broken program that one of its tests notices.
-func TestFaultTable(t *testing.T) {
-	text, err := os.ReadFile("README.md")
+// is checks that it has ended with one of these, without a panic, and with a
+// reason if it failed.
+func (p *process) is(statuses ...string) error {
+	switch status := p.status(); {
+	case p.panicked():
+		return fmt.Errorf("panic or data race: %v", p)
+	case !slices.Contains(statuses, status):
+		return fmt.Errorf("want %s: %v", strings.Join(statuses, " or "), p)
+	case status == "1" && !strings.Contains(p.stderr(), ": "):
+		return fmt.Errorf("no reason given: %v", p)
+	}
+	return nil
+}
+
+// A trial is a pair that runs, with something done at a point.
+type trial struct {
+	*experiment
+	pair
+	at   point
+	runs [2]*process
+	gone <-chan struct{} // closed when nothing is left of a watched program
+
+	calls   map[string]int // of the side where the point is, by name
+	removes bool           // the point is a call that removes something
+}
+
+// begin starts a pair.
+func (x *experiment) begin(p pair, at point, flags string) (t *trial, err error) {
+	t = &trial{experiment: x, pair: p, at: at, calls: map[string]int{}}
+	if p.before != "" {
+		if err := x.run(p.before, nil, "0"); err != nil {
+			return t, err
+		}
+	}
+	if p.b != "" && !p.together {
+		if t.runs[1], err = t.startSide(1, p.b); err != nil {
+			return t, err
+		}
+		t.runs[1].seen("waiting for")
+	}
+	if t.runs[0], err = t.startSide(0, p.a+" "+flags); err != nil {
+		return t, err
+	}
+	if p.together {
+		t.runs[1], err = t.startSide(1, p.b)
+	}
+	t.endInput()
+	return t, err
+}
+
+// startSide starts one of the pair; if the point is there, it is watched.
+func (t *trial) startSide(side int, command string) (*process, error) {
+	stdin := ""
+	if side == 0 {
+		stdin = t.stdin
+	}
+	var err error
+	var started func() chan struct{}
+	p, e := t.start(command, func(cmd *exec.Cmd) {
+		if t.at.side != side && t.at.side != both {
+			return
+		}
+		if t.at.change != nil {
+			t.at.change(cmd)
+		} else if t.at.side != both {
+			started, err = watch(cmd, func(c call) (f fate) {
+				if t.calls[c.name]++; c.name == t.at.name && t.calls[c.name] == t.at.n {
+					t.removes = c.removes()
+					return t.at.fate
+				}
+				return f
+			})
+		}
+	}, stdin)
+	if err = errors.Join(err, e); err == nil && started != nil {
+		t.gone = started()
+	}
+	return p, err
+}
+
+// endInput ends the input of the programs when they have done what they do
+// before that.
+func (t *trial) endInput() {
+	for side, p := range t.runs {
+		switch other := t.runs[1-side]; {
+		case p == nil || p.keyboard == nil:
+		case other == nil:
+			p.keyboard.Close()
+		case t.enter != "":
+			go func() {
+				if p.seen(t.enter) {
+					other.seen(t.enter)
+				}
+				p.keyboard.Close()
+			}()
+		default:
+			go func() { <-other.ended; p.keyboard.Close() }()
+		}
+	}
+}
+
+func (t *trial) all() []*process {
+	return slices.DeleteFunc(t.runs[:], func(p *process) bool { return p == nil })
+}
+
+// asUsual checks that both end with 0 and have done what they are for, and
+// removes what is to stay.
+func (t *trial) asUsual() error {
+	for _, p := range t.all() {
+		p.within(patience)
+		if err := p.is("0"); err != nil {
+			return fmt.Errorf("%w\nof %v", err, t.all())
+		}
+	}
+	all := t.all()
+	return errors.Join(t.check(all[len(all)-1]), t.cleanUp())
+}
+
+func (t *trial) cleanUp() error {
+	if t.after == "" {
+		return nil
+	}
+	return t.run(t.after, nil)
+}
+
+func (t *trial) end() {
+	for _, p := range t.all() {
+		p.kill()
+	}
+}
+
+// suffer runs the pair with something done at each point, which both must
+// cope with; and then once more.
+func (x *experiment) suffer(p pair, points []point) {
+	each(x, points, func(at point) error {
+		flags := ""
+		if at.fate.pause > 0 {
+			flags = p.slow
+		}
+		t, err := x.begin(p, at, flags)
+		if err == nil {
+			err = t.cope()
+		}
+		t.end()
+		if err == nil && at.side != both && at.fate.pause == 0 {
+			err = x.nextRun(p)
+		}
+		if err != nil {
+			err = fmt.Errorf("%s at %v: %w", p.name, at, err)
+		}
+		return err
+	})
+}
+
+// nextRun runs the pair with nothing done.
+func (x *experiment) nextRun(p pair) error {
+	t, err := x.begin(p, point{side: both}, "")
+	defer t.end()
+	if err == nil {
+		err = t.asUsual()
+	}
 	if err != nil {
-		t.Fatal(err)
+		return fmt.Errorf("the next run: %w", err)
 	}
-	_, section, _ := strings.Cut(string(text), "\n## Faults\n")
-	section, _, _ = strings.Cut(section, "\n## ")
-	noticed := map[string]bool{} // by what, a broken program
-	for _, lesson := range lessons() {
-		files, _ := filepath.Glob("testdata/" + lesson + "/broken/*.txtar")
-		for _, file := range files {
-			script := readBroken(t, file).script
-			if name, ok := strings.CutPrefix(script, "fault "); ok {
-				noticed["TestFaults/"+name] = true
-			} else {
-				noticed[lesson+"/"+script] = true
-			}
-		}
+	return nil
+}
+
+// cope checks that nobody hangs, panics or leaves anything.
+func (t *trial) cope() error {
+	if t.at.fate.pause > 0 || t.at.fate.err == unix.EINTR || t.at.side == both {
+		return t.asUsual()
 	}
-	shown := map[string]bool{}
-	rows := 0
-	for line := range strings.Lines(section) {
-		if !strings.HasPrefix(line, "| ") {
-			continue
+	victim, other := t.runs[t.at.side], t.runs[1-t.at.side]
+	statuses := []string{"0", "1"}
+	if t.at.change != nil {
+		statuses = append(statuses, "141") // the first edition's for a closed pipe
+	}
+	if t.at.fate.kill {
+		statuses = append(statuses, "KILL")
+	}
+	if !victim.within(patience) {
+		if t.at.fate.kill || other == nil {
+			return fmt.Errorf("hangs: %v", victim)
 		}
-		cells := strings.Split(line, " | ")
-		names := regexp.MustCompile("`[^` ]+/[^` ]+`").FindAllString(cells[len(cells)-1], -1)
-		if rows++; len(names) == 0 && rows > 1 {
-			t.Errorf("nothing shows this: %s", line)
-		}
-		proven := rows == 1 // the heading
-		for _, name := range names {
-			name = strings.Trim(name, "`")
-			for by := range noticed {
-				proven = proven || by == name || strings.HasPrefix(by, name+"/")
-			}
-			prefix, isTest := strings.CutPrefix(name, "TestFaults/")
-			found := false
-			for _, f := range faults() {
-				if isTest && (f.name == prefix || strings.HasPrefix(f.name, prefix+"/")) {
-					found, shown[f.name] = true, true
+		// It has begun once more, and what the other had is gone.
+		return t.outlives(other, victim)
+	}
+	if err := t.outlives(victim, other); err != nil {
+		return err
+	}
+	if err := victim.is(statuses...); err != nil {
+		return err
+	}
+	if t.gone != nil && !eventually(slack, func() bool { return closed(t.gone) }) {
+		return fmt.Errorf("a child of it is still there: %v", victim)
+	}
+	if left := objects(); haveWorlds && len(left) > 0 && !t.at.fate.kill && !t.removes && t.after == "" {
+		return fmt.Errorf("left behind: %v\n%v\n%v", left, victim, other)
+	}
+	if t.cure {
+		return t.cleanUp()
+	}
+	return nil
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// outlives checks that the other of the pair ends soon after the victim; or
+// that it waits for the next, and does with that what it is for.
+func (t *trial) outlives(victim, other *process) error {
+	if other == nil {
+		return nil
+	} else if other.within(slack) {
+		return other.is("0", "1")
+	}
+	if t.cure {
+		err := t.cleanUp()
+		other.within(slack)
+		return errors.Join(err, other.is("0", "1"))
+	}
+	if !strings.Contains(other.stderr(), "waiting for") {
+		return fmt.Errorf("hangs: %v\nsince the end of %v", other, victim)
+	}
+	again := &trial{experiment: t.experiment, pair: t.pair, at: point{side: both}, runs: t.runs}
+	side := slices.Index(t.runs[:], victim)
+	var err error
+	again.runs[side], err = again.startSide(side, []string{t.a, t.b}[side])
+	if err == nil {
+		again.endInput()
+		err = again.asUsual()
+	}
+	again.end()
+	if err != nil {
+		return fmt.Errorf("with another in the place of the victim: %w", err)
+	}
+	return nil
+}
+
+// A kind is what can happen at a call.
+type kind struct {
+	name  string
+	fates func(name string) []fate
+	few   int // of the same call, with -long
+	short int // points, without
+}
+
+func kinds() []kind {
+	always := func(f fate) func(string) []fate { return func(string) []fate { return []fate{f} } }
+	return []kind{
+		{"killed", always(fate{kill: true}), 100, 1},
+		{"delayed", always(fate{pause: time.Second}), 3, 1},
+		{"stopped", always(fate{pause: 3 * time.Second, stop: true}), 2, 1},
+		{"failing", func(name string) (all []fate) {
+			for _, call := range watched {
+				for _, err := range call.errors {
+					if call.name == name {
+						all = append(all, fate{err: err})
+					}
 				}
 			}
-			if !isTest {
-				_, err := os.Stat("testdata/" + name + ".txtar")
-				found = err == nil
+			return all
+		}, 6, 2},
+	}
+}
+
+// atCalls lets it happen at the calls of both of a pair. It finds these by
+// running the pair once, with nothing done.
+func atCalls(x *experiment, p pair, k kind) {
+	sides := []int{0, 1}
+	if p.b == "" {
+		sides = sides[:1]
+	} else if !x.long { // the one or the other, as the name has it
+		sides = sides[len(k.name+p.name)%2:][:1]
+	}
+	var points []point
+	for _, side := range sides {
+		err := x.inWorld(func() error {
+			t, err := x.begin(p, point{side: side}, "")
+			if err == nil {
+				err = t.asUsual()
 			}
-			if !found {
-				t.Errorf("there is no %s", name)
+			t.end()
+			if t.gone != nil { // so that it counts no more
+				<-t.gone
+			}
+			for name, n := range t.calls {
+				for i := range min(n, k.few) {
+					for _, f := range k.fates(name) {
+						points = append(points, point{side: side, name: name, n: i + 1, fate: f})
+					}
+				}
+			}
+			return err
+		})
+		if err != nil {
+			x.Errorf("%s, with nothing done: %v", p.name, err)
+			return
+		}
+	}
+	slices.SortFunc(points, func(a, b point) int {
+		return strings.Compare(fmt.Sprintf("%02d%v", a.n, a), fmt.Sprintf("%02d%v", b.n, b))
+	})
+	few := len(points)
+	if x.once {
+		few = min(few, 50)
+	} else if !x.long {
+		few = min(few, k.short)
+	}
+	for i := range few { // from all over
+		points[i] = points[(2*i+1)*len(points)/(2*few)]
+	}
+	x.suffer(p, points[:few])
+}
+
+// noOutput gives a program no place for its output, and no input.
+func noOutput(x *experiment, p pair) {
+	changes := map[string]func(*exec.Cmd){
+		"head -0": func(cmd *exec.Cmd) {
+			r, w, err := os.Pipe()
+			if err == nil {
+				r.Close()
+				cmd.Stdout = w
+			}
+		},
+		"stdin closed":  inShell(`exec "$0" "$@" <&-`),
+		"stdout closed": inShell(`exec "$0" "$@" >&-`),
+	}
+	var points []point
+	for name, change := range changes {
+		for side, command := range []string{p.a, p.b} {
+			if command != "" && (x.long || name == "head -0") && (side == 0 || name != "stdin closed") {
+				points = append(points, point{side: side, name: name, change: change})
 			}
 		}
-		if !proven {
-			t.Errorf("no broken program shows that this can fail: %s", line)
+	}
+	x.suffer(p, points)
+}
+
+// inShell runs a program in a shell that does something to it first.
+func inShell(script string) func(*exec.Cmd) {
+	return func(cmd *exec.Cmd) {
+		cmd.Args = append([]string{"sh", "-c", script, cmd.Path}, cmd.Args[1:]...)
+		cmd.Path = "/bin/sh"
+	}
+}
+
+// withFewRights takes from root what a container's root has not.
+func withFewRights(cmd *exec.Cmd) {
+	inShell(`exec setpriv --bounding-set=-sys_admin,-ipc_lock ` +
+		`--inh-caps=-sys_admin,-ipc_lock -- "$0" "$@"`)(cmd)
+}
+
+// pidNamespaces runs each of a pair in a PID namespace of its own, where both
+// have the pid 1. Then it does so once more, and kills the first.
+func pidNamespaces(x *experiment, p pair) {
+	at := point{side: both, name: "own PID namespaces", change: inPIDNamespace}
+	x.suffer(p, []point{at})
+	if p.name == "02-main-reader" || p.name == "04-posix" {
+		return // which do not learn of it
+	}
+	long := p
+	long.a = strings.ReplaceAll(p.a, "-interval 300ms", "-interval 300s")
+	long.stdin = ""
+	each(x, []point{at}, func(point) error {
+		t, err := x.begin(long, at, "")
+		defer t.end()
+		if err != nil {
+			return err
+		}
+		eventually(slack, func() bool { return attached(t.runs[0]) && attached(t.runs[1]) })
+		t.runs[0].kill()
+		if err = t.outlives(t.runs[0], t.runs[1]); err != nil {
+			return err
+		}
+		return x.nextRun(p)
+	})
+}
+
+// attached tells whether a process has shared memory mapped.
+func attached(p *process) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.cmd.Process.Pid))
+	return strings.Contains(string(text), "/SYSV") || strings.Contains(string(text), "/dev/shm/")
+}
+
+func inPIDNamespace(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	if os.Geteuid() != 0 {
+		uid, gid := os.Geteuid(), os.Getegid()
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}}
+	}
+}
+
+// interrupted sends a thousand signals a second to programs that wait for each
+// other. They notice nothing, and no unit of a semaphore is lost.
+func interrupted(x *experiment) {
+	var all []pair
+	for _, p := range pairs() {
+		if slices.Contains([]string{"03-writer-reader", "02-ring", "04-sysv", "04-posix",
+			"05-robust"}, p.name) {
+			all = append(all, p)
 		}
 	}
-	if rows < 20 {
-		t.Errorf("the table has %d rows", rows)
+	rounds := 1
+	if x.long {
+		rounds = 20
 	}
-	for _, f := range faults() {
-		if !shown[f.name] {
-			t.Errorf("the table does not name TestFaults/%s", f.name)
+	each(x, slices.Repeat(all, rounds), func(p pair) error {
+		t, err := x.begin(p, point{side: both}, "")
+		for _, r := range t.all() {
+			go r.storm()
+		}
+		if err == nil {
+			err = t.asUsual()
+		}
+		t.end()
+		return err
+	})
+}
+
+// storm sends signals that end no program, to each of its threads.
+func (p *process) storm() {
+	signals := []syscall.Signal{unix.SIGURG, unix.SIGWINCH, unix.SIGCONT, unix.SIGCHLD}
+	for i := 0; !p.within(0); i++ {
+		pid := p.cmd.Process.Pid
+		tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+		for _, task := range tasks {
+			thread := 0
+			fmt.Sscan(filepath.Base(task), &thread)
+			unix.Tgkill(pid, thread, signals[i%len(signals)])
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// ipcLimits runs what makes an object under limits that do not allow it. It
+// fails and says at which call.
+func ipcLimits(x *experiment) {
+	segments := []string{"01/writer", "03/producer", "03/writer", "04/04-semaphore-counter",
+		"05/05-pthread-style-mutex", "06/06-offsets", "07/07-shm-lock",
+		"08/08-info create -key 8 -size 264"}
+	each(x, []struct {
+		file, value, call string
+		commands          []string
+	}{
+		{"shmmax", "200", "shmget", segments},
+		{"shmall", "0", "shmget", segments},
+		{"shmmni", "0", "shmget", segments},
+		{"sem", "250 32000 32 0", "semget", []string{"03/writer", "04/04-semaphore-counter"}},
+		{"sem", "0 32000 32 128", "semget", []string{"03/writer", "04/04-semaphore-counter"}},
+	}, func(limit struct {
+		file, value, call string
+		commands          []string
+	}) error {
+		if err := os.WriteFile("/proc/sys/kernel/"+limit.file, []byte(limit.value), 0); err != nil {
+			return err
+		}
+		for _, command := range limit.commands {
+			p, err := x.start(command, nil, "text")
+			if err != nil {
+				return err
+			}
+			if p.within(patience); !strings.Contains(p.stderr(), limit.call) {
+				err = fmt.Errorf("does not name %s: %v", limit.call, p)
+			}
+			if err = errors.Join(p.is("1"), err); err != nil {
+				return fmt.Errorf("kernel.%s is %s: %w", limit.file, limit.value, err)
+			}
+			if strings.HasPrefix(command, "04") { // its segment is to stay
+				x.run(command+" -rm", nil)
+			}
+		}
+		return nil
+	})
+}
+
+var (
+	flagLine    = regexp.MustCompile(`(?m)^  -(\S+)`)
+	commandLine = regexp.MustCompile(`(?m)^  (\w+) +\w`)
+)
+
+// wrongFlags gives each program, and each flag that its -h shows, what is none
+// of its values. It must say so and end with 2 or 1, before it prints anything.
+func wrongFlags(x *experiment) {
+	help := func(args []string) string {
+		text, _ := exec.Command(args[0], append(args[1:len(args):len(args)], "-h")...).CombinedOutput()
+		return string(text)
+	}
+	var usages, all [][]string // programs with a command, with wrong flags
+	files, _ := filepath.Glob(filepath.Join(built, "0?-*", "*"))
+	for _, file := range files {
+		lesson := filepath.Base(filepath.Dir(file))
+		file = x.find(lesson[:2] + "/" + filepath.Base(file))
+		usages = append(usages, []string{file})
+		for _, m := range commandLine.FindAllStringSubmatch(help([]string{file}), -1) {
+			usages = append(usages, []string{file, m[1]})
 		}
 	}
+	if len(usages) < 20 {
+		x.Errorf("found only %d programs and commands", len(usages))
+	}
+	wrong := []string{"", "-1", "99999999999999999999", "9999999999h", "x", "-", "1e9", "ä"}
+	wrongOf := map[string][]string{
+		"key": {"4294967296"}, "name": {"/", "//", "/a/b", "/..", "/.", "a", "/" + strings.Repeat("x", 255)},
+		"mode": {"8", "1000", "rw", "0x1ff"}, "sync": {"sysV", "mutex"},
+		"size": {"0", "1k", "18446744073709551615"}, "procs": {"0", "1001"},
+	}
+	for _, usage := range usages {
+		with := func(arg string) { all = append(all, append(slices.Clone(usage), arg)) }
+		with("-no-such-flag")
+		with("no-such-argument")
+		with("")
+		for _, m := range flagLine.FindAllStringSubmatch(help(usage), -1) {
+			values := append(wrongOf[m[1]], wrong...)
+			if !x.long { // another one for each
+				values = values[len(all)%len(values):][:1]
+			}
+			for _, value := range values {
+				with("-" + m[1] + "=" + value)
+			}
+		}
+	}
+	each(x, slices.Collect(slices.Chunk(all, len(all)/4+1)), func(some [][]string) error {
+		for _, args := range some {
+			cmd := exec.Command(args[0], args[1:]...)
+			p, err := startProcess(cmd, x.dir, fmt.Sprintf("%p", cmd))
+			if err != nil {
+				return err
+			}
+			if !p.within(patience) {
+				p.cmd.Process.Kill()
+				return fmt.Errorf("hangs: %v", p)
+			}
+			if err := p.is("2", "1"); err != nil {
+				return err
+			}
+			if p.stdout() != "" || p.status() == "2" && !strings.Contains(p.stderr(), "Usage of") {
+				return fmt.Errorf("no usage, or began to work: %v", p)
+			}
+		}
+		return nil
+	})
+	x.Log(fmt.Sprintf("%d programs and commands, %d wrong usages", len(usages), len(all)))
 }

@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestLint shows that a script is refused which starts a program in the
+// TestLintRefuses shows that a script is refused which starts a program in the
 // background and never waits for it.
-func TestLint(t *testing.T) {
+func TestLintRefuses(t *testing.T) {
 	for script, want := range map[string]string{
 		"exec writer &w&\nwait w\n":                       "use start",
 		"exec writer &\n":                                 "use start",
@@ -54,11 +54,14 @@ func TestHarness(t *testing.T) {
 			"a was started and never waited for",
 		},
 		"prints":       {"start a sh -c 'echo yes >&2; exec tail -f /dev/null'\nuntil a prints yes\nsignal a KILL\nfinish a KILL\n", ""},
-		"prints-never": {"start a echo no\nuntil a prints yes\nfinish a 0\n", "a ended .* and did not: prints yes"},
+		"prints-never": {"start a echo no\nuntil a prints yes\nfinish a 0\n", "a ended and did not: prints yes"},
+		"catches":      {"start a sh -c 'trap : TERM; while :; do read x; done'\nuntil a catches TERM\nsignal a KILL\nfinish a KILL\n", ""},
+		"catches-none": {"start a true\nuntil a catches INT\nfinish a 0\n", "a ended and did not: catches INT"},
+		"hold":         {"segment make 8 8\nstart h hold 8\nuntil segment 8 attached 1\nsegment remove 8\nsignal h KILL\nfinish h KILL\n", ""},
 		"waits":        {"start a tail -f /dev/null\nuntil a waits\nsignal a KILL\nfinish a KILL\n", ""},
 		"segment":      {"segment make $KEY 8\nuntil segment $KEY exists\nsegment attach $KEY\nuntil segment $KEY attached 1\nsegment detach $KEY\nsegment remove $KEY\nuntil segment $KEY gone\nnothing-left\n", ""},
-		"left":         {"segment make $KEY 8\n", "left behind: shm key 0x8"},
-		"nothing-left": {"segment make $KEY 8\nnothing-left\n", "FAIL: .*: left behind: shm key 0x8"},
+		"left":         {"segment make $KEY 8\n", "left behind: segment \\d+, key 0x8"},
+		"nothing-left": {"segment make $KEY 8\nnothing-left\n", "FAIL: .*: left behind: segment \\d+, key 0x8"},
 		"left-name":    {"exec touch /dev/shm/x-$NAME\n", "left behind: /dev/shm/x-shm-by-example-"},
 		"mode":         {"segment make $KEY 8\nsegment mode $KEY 640\nsegment remove $KEY\n", "mode 600, want 640"},
 		"condition":    {"[no-such-thing] stop\n", "no such condition: no-such-thing"},
@@ -69,11 +72,11 @@ func TestHarness(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.script), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			status, printed := job{Script: file}.run()
-			switch {
-			case c.reason == "" && status != passed:
+			r := record(file, nil)
+			switch printed := r.printed.String(); {
+			case c.reason == "" && r.failed:
 				t.Errorf("failed\n%s", printed)
-			case c.reason != "" && status != failed:
+			case c.reason != "" && !r.failed:
 				t.Errorf("did not fail\n%s", printed)
 			case !regexp.MustCompile(c.reason).MatchString(printed):
 				t.Errorf("did not say %q\n%s", c.reason, printed)
@@ -114,13 +117,14 @@ func TestREADMERunner(t *testing.T) {
 		"needs":         {" needs=no-such-program\n$ echo a\nb", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
 			blocks, err := parseREADME(begin + c.block + end)
-			for _, b := range blocks {
-				if err == nil && b.missing() == "" {
-					err = b.run()
+			testInWorld(t, func(*world) {
+				for _, b := range blocks {
+					if err == nil && b.missing() == "" {
+						err = b.run(".")
+					}
 				}
-			}
+			})
 			switch {
 			case c.reason == "" && err != nil:
 				t.Error(err)

@@ -22,41 +22,66 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestREADMEs runs every console block of every README as it is written and
-// compares what the README says is printed. The root README's section on
-// writing READMEs explains the notation.
+// TestREADMEs runs every console block of every README as it is written, in a
+// copy of the sources, and compares what the README says is printed. See
+// testdata/README.md for the notation.
 func TestREADMEs(t *testing.T) {
-	t.Parallel()
 	for _, file := range readmes() {
 		t.Run(file, func(t *testing.T) {
-			j := job{README: file, Room: privateRoom(), Contract: true}
-			if j.Room == shared {
-				lockDefaultKeys(t)
-			} else {
-				t.Parallel()
+			if file != "README.md" {
+				needWorlds(t)
 			}
-			j.Tree = copyTree(t)
-			j.test(t)
+			testInWorld(t, func(*world) {
+				if err := runREADME(t, file); err != nil {
+					t.Errorf("%s:%v", file, err)
+				}
+			})
 		})
 	}
 }
 
-// copyTree is a fresh copy of the sources, in which a README may build.
-func copyTree(t *testing.T) string {
-	dir := t.TempDir()
-	for _, file := range sources(t) {
-		text, err := os.ReadFile(file)
-		if err == nil {
-			err = os.MkdirAll(filepath.Join(dir, filepath.Dir(file)), 0o755)
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, file), text, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
+// runREADME runs the blocks of a README, one after the other.
+func runREADME(t *testing.T, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	blocks, err := parseREADME(string(text))
+	if err != nil {
+		return err
+	}
+	dir, err := copyTree(t)
+	if err != nil {
+		return err
+	}
+	if err := buildAhead(dir, string(text)); err != nil {
+		return err
+	}
+	for _, b := range blocks {
+		if need := b.missing(); need != "" {
+			t.Logf("line %d: not run: there is no %s here", b.line, need)
+		} else if err := b.run(dir); err != nil {
+			return err
 		}
 	}
-	return dir
+	return nil
+}
+
+// copyTree makes a copy of the sources, in which a README may build. In a
+// world, it stands at the place of the sources: then go build knows what it
+// has built already.
+func copyTree(t *testing.T) (dir string, err error) {
+	copied, err := filepath.EvalSymlinks(t.TempDir())
+	for _, file := range sources(t) {
+		text, e := os.ReadFile(file)
+		to := filepath.Join(copied, file)
+		err = errors.Join(err, e, os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, text, 0o644))
+	}
+	if err != nil || !haveWorlds {
+		return copied, err
+	}
+	dir, err = os.Getwd()
+	return dir, errors.Join(err, unix.Mount(copied, dir, "", unix.MS_BIND, ""))
 }
 
 // sources lists the files of the repository, apart from what is built.
@@ -79,54 +104,31 @@ func sources(t *testing.T) (files []string) {
 	return files
 }
 
-// doREADME runs the blocks of a README, one after the other.
-func (j job) doREADME() int {
-	text, err := os.ReadFile(j.README)
-	if err == nil && j.Tree != "" {
-		err = os.Chdir(j.Tree)
-	}
-	if err != nil {
-		fmt.Println(err)
-		return failed
-	}
-	blocks, err := parseREADME(string(text))
-	if err != nil {
-		fmt.Printf("%s:%v\n", j.README, err)
-		return failed
-	}
-	if err := buildAhead(string(text)); err != nil {
-		fmt.Printf("%s: %v\n", j.README, err)
-		return failed
-	}
-	for _, b := range blocks {
-		if need := b.missing(); need != "" {
-			fmt.Printf("%s:%d: not run: there is no %s here\n", j.README, b.line, need)
+var (
+	goRun   = regexp.MustCompile(`go run (\./[\w./-]+)`)
+	goBuild = regexp.MustCompile(`go build -o bin/(\d\d)/`)
+)
+
+// buildAhead lets go run build, and keep, each program that a README runs so:
+// two that are still to be linked, while all CPUs are busy, may start seconds
+// apart. What a README builds is put there as it was built for the scripts, and
+// go build sees that it is up to date.
+func buildAhead(dir, text string) error {
+	for _, m := range goBuild.FindAllStringSubmatch(text, -1) {
+		lesson, err := filepath.Glob(filepath.Join(built, m[1]+"-*"))
+		bin := filepath.Join(dir, "bin", m[1])
+		if _, e := os.Stat(bin); e == nil || err != nil || len(lesson) != 1 {
 			continue
 		}
-		if err := b.run(); err != nil {
-			fmt.Printf("%s:%v\n", j.README, err)
-			return failed
+		if err := os.CopyFS(bin, os.DirFS(lesson[0])); err != nil {
+			return err
 		}
 	}
-	return passed
-}
-
-var goRun = regexp.MustCompile(`go run (\./[\w./-]+)`)
-
-// buildAhead lets go run build, and keep, each program that a README runs so.
-// The README is about programs that start together, and two that are still to
-// be linked, while all the CPUs are busy, may do so seconds apart.
-func buildAhead(text string) error {
-	built := map[string]bool{}
 	for _, m := range goRun.FindAllStringSubmatch(text, -1) {
-		if built[m[1]] {
-			continue
-		}
-		built[m[1]] = true
-		out, err := exec.Command("go", "run", m[1], "-h").CombinedOutput()
-		if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) ||
-			!strings.Contains(string(out), "Usage") {
-			return fmt.Errorf("go run %s -h: %v\n%s", m[1], err, out)
+		cmd := exec.Command("go", "run", m[1], "-h")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); !strings.Contains(string(out), "Usage") {
+			return fmt.Errorf("%v: %v\n%s", cmd, err, out)
 		}
 	}
 	return nil
@@ -208,7 +210,7 @@ func (b *block) missing() string {
 	return ""
 }
 
-func (b *block) run() error {
+func (b *block) run(dir string) error {
 	terminals := map[int]*terminal{}
 	defer func() {
 		for _, t := range terminals {
@@ -220,7 +222,7 @@ func (b *block) run() error {
 		t := terminals[s.terminal]
 		if t == nil {
 			var err error
-			if t, err = openTerminal(); err != nil {
+			if t, err = openTerminal(dir); err != nil {
 				return err
 			}
 			terminals[s.terminal] = t
@@ -377,8 +379,9 @@ while read -r line <&3; do
 done`
 )
 
-func openTerminal() (*terminal, error) {
+func openTerminal(dir string) (*terminal, error) {
 	t := &terminal{cmd: exec.Command("sh", "-c", shell)}
+	t.cmd.Dir = dir
 	commandsOut, commands, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -390,7 +393,6 @@ func openTerminal() (*terminal, error) {
 	t.commands = commands
 	t.cmd.ExtraFiles = []*os.File{commandsOut}
 	t.cmd.Stdout, t.cmd.Stderr = outputIn, outputIn
-	t.cmd.Env = append(os.Environ(), jobVariable+"=")
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	if t.keyboard, err = t.cmd.StdinPipe(); err == nil {
 		err = t.cmd.Start()

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -70,12 +69,26 @@ func (c call) removes() bool {
 		c.nr == unix.SYS_SEMCTL && c.args[2]&0xff == unix.IPC_RMID
 }
 
-// A fate is what becomes of a call: the zero fate is to be made.
+// A fate is what becomes of a call. With the zero fate it is simply made.
 type fate struct {
 	kill  bool
-	stop  time.Duration // SIGSTOP, and then SIGCONT
-	delay time.Duration
-	err   unix.Errno
+	pause time.Duration // the call is made after that;
+	stop  bool          // ... and the program is stopped meanwhile
+	err   unix.Errno    // the call fails
+}
+
+func (f fate) String() string {
+	switch {
+	case f.kill:
+		return "killed"
+	case f.stop:
+		return "stopped"
+	case f.pause > 0:
+		return "delayed"
+	case f.err != 0:
+		return unix.ErrnoName(f.err)
+	}
+	return "as usual"
 }
 
 // watch makes the program ask oracle about each of its calls. The oracle is
@@ -89,7 +102,7 @@ func watch(cmd *exec.Cmd, oracle func(call) fate) (started func() (gone chan str
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "socket")
 	cmd.ExtraFiles = []*os.File{theirs} // 3
-	cmd.Args = append([]string{watchedName, cmd.Path}, cmd.Args...)
+	cmd.Args = append([]string{"watched", cmd.Path}, cmd.Args...)
 	cmd.Path = "/proc/self/exe"
 	return func() chan struct{} {
 		theirs.Close()
@@ -134,8 +147,8 @@ func answer(listener int, oracle func(call) fate) {
 		unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SEND,
 			uintptr(unsafe.Pointer(&r)))
 	}
-	var delayed sync.WaitGroup
-	defer delayed.Wait()
+	var paused sync.WaitGroup
+	defer paused.Wait()
 	for count := 0; ; {
 		fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
@@ -159,19 +172,16 @@ func answer(listener int, oracle func(call) fate) {
 		switch {
 		case f.kill:
 			unix.Kill(processOf(n.pid), unix.SIGKILL)
-		case f.stop > 0:
-			pid := processOf(n.pid)
-			unix.Kill(pid, unix.SIGSTOP)
-			delayed.Go(func() {
-				time.Sleep(f.stop)
-				unix.Kill(pid, unix.SIGCONT)
-			})
-			send(goOn)
 		case f.err != 0:
 			send(reply{id: n.id, err: -int32(f.err)})
-		case f.delay > 0:
-			delayed.Go(func() {
-				time.Sleep(f.delay)
+		case f.pause > 0:
+			pid := processOf(n.pid)
+			if f.stop {
+				unix.Kill(pid, unix.SIGSTOP)
+			}
+			paused.Go(func() {
+				time.Sleep(f.pause)
+				unix.Kill(pid, unix.SIGCONT)
 				send(goOn)
 			})
 		default:
@@ -209,22 +219,8 @@ func processOf(thread uint32) (pid int) {
 	return pid
 }
 
-// watchedName is what the test binary is called when it is to have its calls
-// watched, and then to become the program that its arguments name.
-const watchedName = "shm-by-example-watched"
-
-func init() {
-	if os.Args[0] != watchedName {
-		return
-	}
-	runtime.LockOSThread()
-	if err := becomeWatched(); err != nil {
-		fmt.Fprintln(os.Stderr, "watched:", err)
-		os.Exit(125)
-	}
-}
-
-func becomeWatched() error {
+// becomeWatched PROGRAM ARGS... has its calls watched, and becomes the program.
+func becomeWatched(args []string) error {
 	program := filter()
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -240,7 +236,7 @@ func becomeWatched() error {
 		return fmt.Errorf("sendmsg: %w", err)
 	}
 	unix.CloseOnExec(3)
-	return syscall.Exec(os.Args[1], os.Args[2:], os.Environ())
+	return syscall.Exec(args[0], args[1:], os.Environ())
 }
 
 // filter is the program that the kernel runs at each call: it asks about those

@@ -1,0 +1,429 @@
+//go:build linux
+
+// Package shm_test starts the real programs of every lesson, side by side as
+// a student does, and judges what they print, how they exit and what the
+// kernel still holds afterwards. testdata/README.md explains how.
+package shm_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	programs = flag.String("programs", "", "`directory` of programs to take "+
+		"the place of ours in the contract scripts, such as "+
+		"DIR/01-shm-write-read/writer; nothing else is run")
+	update = flag.Bool("update", false,
+		"write what the programs printed into the scripts that compare it")
+	long = flag.Bool("long", false, "cause the faults everywhere and often, "+
+		"which takes minutes: at every call of every program")
+
+	built string // where the programs are: built/01-shm-write-read/writer
+
+	// haveWorlds: scripts run side by side, each in a world of its own.
+	haveWorlds bool
+)
+
+// Environment variables.
+const (
+	insideVariable  = "SHM_BY_EXAMPLE_INSIDE" // we are in our user namespace
+	worldlessIsFine = "SHM_BY_EXAMPLE_WORLDLESS_IS_FINE"
+)
+
+// Tests stay off the first thread, on which TestMain runs: /proc/PID shows
+// the namespaces of a process's first thread, and it keeps the machine's.
+func init() { runtime.LockOSThread() }
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !isSet("test.parallel") { // most scripts wait most of the time
+		flag.Set("test.parallel", "16")
+	}
+	if *programs != "" && !isSet("test.run") {
+		flag.Set("test.run", "^TestContract$")
+	}
+	// Under nohup(1) SIGHUP is ignored, and programs inherit that. Programs do
+	// not inherit a handler.
+	if signal.Ignored(unix.SIGHUP) {
+		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
+	}
+	haveWorlds = tryWorld() == nil
+	if !haveWorlds && os.Getenv(insideVariable) == "" {
+		if status, err := runInUserNamespace(); err == nil {
+			os.Exit(status)
+		}
+	}
+	os.Exit(runTests(m))
+}
+
+func isSet(name string) (set bool) {
+	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
+}
+
+// runInUserNamespace starts this test binary once more, in a user namespace
+// with the same uid, where it may make worlds. It returns the exit status.
+func runInUserNamespace() (status int, err error) {
+	// Ctrl-C reaches both. Ignoring SIGINT here would be inherited.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Env = append(os.Environ(), insideVariable+"=1")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	uid, gid := os.Geteuid(), os.Getegid()
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: uid, HostID: uid, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: gid, HostID: gid, Size: 1}},
+		AmbientCaps: []uintptr{unix.CAP_SYS_ADMIN},
+		Pdeathsig:   unix.SIGKILL,
+	}
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	cmd.Wait()
+	return cmd.ProcessState.ExitCode(), nil
+}
+
+// enterWorld gives this goroutine's thread, and the programs that it starts,
+// System V objects and a /dev/shm of their own. There is no way back: the
+// thread ends with the goroutine, and the world with the last program in it.
+func enterWorld() error {
+	if err := unix.Unshare(unix.CLONE_NEWIPC | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("mount / private: %w", err)
+	}
+	if err := unix.Mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777,size=64m"); err != nil {
+		return fmt.Errorf("mount /dev/shm: %w", err)
+	}
+	// An ordinary user had the right to mount for this alone.
+	err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+	if err != nil {
+		return fmt.Errorf("prctl: %w", err)
+	}
+	return nil
+}
+
+// tryWorld tells whether a world can be made.
+func tryWorld() error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		result <- enterWorld()
+	}()
+	return <-result
+}
+
+// A world is where a script, a README or a fault happens.
+type world struct{ before map[string]func() }
+
+// newWorld puts this goroutine into a world of its own. Where there is none to
+// be had, the test uses everybody's objects, after all others.
+func newWorld(t interface{ Skip(...any) }) (*world, error) {
+	runtime.LockOSThread() // programs are killed when the thread ends that started them
+	if haveWorlds {
+		if err := enterWorld(); err != nil {
+			return nil, err
+		}
+	}
+	w := &world{before: objects()}
+	for name := range w.before {
+		if slices.ContainsFunc(defaultObjects(), func(ours string) bool {
+			return strings.Contains(name, ours)
+		}) {
+			t.Skip("somebody else has " + name)
+		}
+	}
+	return w, nil
+}
+
+// left lists the objects that have come since the world's beginning and are
+// still there. It removes them.
+func (w *world) left() (names []string) {
+	for name, remove := range objects() {
+		if w.before[name] == nil {
+			names = append(names, name)
+			remove()
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// defaultObjects are parts of the names that objects gives to those which our
+// programs make without flags.
+func defaultObjects() (names []string) {
+	for _, key := range []uint32{0x1234, 0x5678, 12345, 54321, 56789, 54322, 54323, 54324,
+		tmpKey('M'), tmpKey('Z'), tmpKey('L')} {
+		names = append(names, fmt.Sprintf("key %#x,", key))
+	}
+	return append(names, "/my_shared_memory", "/large_shared_memory",
+		"/optimized_buffer", "/sem.semaphore_counter")
+}
+
+// tmpKey is the key that ftok(3) makes of /tmp and a letter.
+func tmpKey(id uint32) uint32 {
+	var st unix.Stat_t
+	unix.Stat("/tmp", &st)
+	return uint32(st.Ino&0xffff) | uint32(st.Dev&0xff)<<16 | id<<24
+}
+
+// A table is one of the kernel's three of System V objects. Its entries are
+// asked for by index, which needs no permission and no file in /proc.
+type table struct {
+	name       string
+	ctl        uintptr
+	info, stat uintptr // SHM_INFO, SHM_STAT_ANY and so on
+}
+
+var tables = []table{
+	{"segment", unix.SYS_SHMCTL, 14, 15},
+	{"semaphore set", unix.SYS_SEMCTL, 19, 20},
+	{"message queue", unix.SYS_MSGCTL, 12, 13},
+}
+
+// control is shmctl(2), semctl(2) or msgctl(2); it returns -1 if that fails.
+func (t table) control(id int, command uintptr, arg unsafe.Pointer) int {
+	args := []uintptr{command, uintptr(arg), 0}
+	if t.ctl == unix.SYS_SEMCTL {
+		args = []uintptr{0, command, uintptr(arg)}
+	}
+	result, _, errno := unix.Syscall6(t.ctl, uintptr(id), args[0], args[1], args[2], 0, 0)
+	if errno != 0 {
+		return -1
+	}
+	return int(result)
+}
+
+// objects lists all IPC objects, with a way to remove each: in a world all,
+// elsewhere those of this user.
+func objects() map[string]func() {
+	all := map[string]func(){}
+	for _, t := range tables {
+		// Each structure begins with struct ipc_perm, which has the key, then
+		// the uid, and is smaller than this.
+		var perm [64]uint32
+		highest := t.control(0, t.info, unsafe.Pointer(&perm))
+		for index := range highest + 1 {
+			id := t.control(index, t.stat, unsafe.Pointer(&perm))
+			if id >= 0 && (haveWorlds || perm[1] == uint32(os.Geteuid())) {
+				all[fmt.Sprintf("%s %d, key %#x,", t.name, id, perm[0])] = func() {
+					t.control(id, unix.IPC_RMID, nil)
+				}
+			}
+		}
+	}
+	files, _ := os.ReadDir("/dev/shm")
+	for _, f := range files {
+		info, err := f.Info()
+		if err == nil && (haveWorlds || info.Sys().(*syscall.Stat_t).Uid == uint32(os.Geteuid())) {
+			all["/dev/shm/"+f.Name()] = func() { os.RemoveAll("/dev/shm/" + f.Name()) }
+		}
+	}
+	return all
+}
+
+// testInWorld runs a test in a world of its own, and looks for what it left.
+func testInWorld(t *testing.T, do func(*world)) {
+	t.Helper()
+	if haveWorlds {
+		t.Parallel()
+	}
+	w, err := newWorld(t)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if left := w.left(); len(left) > 0 {
+			t.Errorf("left behind: %s", strings.Join(left, " "))
+		}
+	}()
+	do(w)
+}
+
+// needWorlds skips what is left out where there are no worlds: one after the
+// other, all would take minutes.
+func needWorlds(t *testing.T) {
+	if !haveWorlds && !*long {
+		t.Skip("without namespaces a short selection is run; with -long, all")
+	}
+}
+
+// TestWorlds fails where there should be worlds, so that a change of the
+// machine does not turn most of the tests off unnoticed.
+func TestWorlds(t *testing.T) {
+	switch {
+	case haveWorlds:
+	case os.Getenv("CI") == "true" && os.Getenv(worldlessIsFine) == "":
+		t.Errorf("no namespaces can be made here: %v. Allow them, or set %s=1 to "+
+			"be content with a short selection of the tests", tryWorld(), worldlessIsFine)
+	default:
+		t.Skipf("no namespaces can be made here: %v", tryWorld())
+	}
+}
+
+func runTests(m *testing.M) int {
+	// For all that is built here, by READMEs too: linking takes less time
+	// without what only a debugger wants, and without a look at git.
+	os.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -ldflags=-w -buildvcs=false")
+	dir, err := os.MkdirTemp("", "shm-by-example-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Chmod(dir, 0o755) // some scripts run programs as nobody
+		built = dir
+	}
+	for _, lesson := range lessons() {
+		mains, e := mainPackages(lesson)
+		if e == nil {
+			e = build(built, lesson, mains)
+		}
+		err = errors.Join(err, e)
+	}
+	if err == nil {
+		err = installDisguises()
+	}
+	if err == nil && !haveWorlds { // copies of this suite take turns
+		err = lockMachine()
+	}
+	if err != nil {
+		fmt.Println("FAIL:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+// lockMachine takes a lock that every copy of this suite respects, whoever
+// runs it, for as long as this process lives.
+func lockMachine() error {
+	fd, err := unix.Open("/tmp", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open /tmp: %w", err)
+	}
+	return unix.Flock(fd, unix.LOCK_EX)
+}
+
+// lessons are the numbered directories.
+func lessons() []string {
+	dirs, _ := filepath.Glob("0[1-9]-*")
+	return dirs
+}
+
+// build builds programs of a lesson: dir/LESSON/PROGRAM. One with main.go in
+// the lesson's own directory has the lesson's name.
+func build(dir, lesson string, mains []string, flags ...string) error {
+	out := filepath.Join(dir, lesson)
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	args := append([]string{"build", "-o", out + "/"}, flags...)
+	if raceEnabled() {
+		args = append(args, "-race")
+	}
+	cmd := exec.Command("go", append(args, mains...)...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%v: %w\n%s", cmd, err, text)
+	}
+	return nil
+}
+
+// mainPackages lists the programs of a lesson, such as ./LESSON/writer.
+func mainPackages(lesson string) (mains []string, err error) {
+	err = filepath.WalkDir(lesson, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "main.go" {
+			mains = append(mains, "./"+filepath.Dir(path))
+		}
+		return err
+	})
+	if err == nil && len(mains) == 0 {
+		err = fmt.Errorf("%s has no main.go", lesson)
+	}
+	return mains, err
+}
+
+// raceEnabled tells whether these tests were built with -race; the programs
+// are then built so too.
+func raceEnabled() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
+		return s.Key == "-race" && s.Value == "true"
+	})
+}
+
+// This test binary is also some small programs, under these names. They are on
+// every script's PATH.
+var disguises = map[string]func(args []string) error{
+	"hold":      hold,
+	"lock-page": lockPage,
+	"watched":   becomeWatched,
+}
+
+func init() {
+	if do := disguises[filepath.Base(os.Args[0])]; do != nil {
+		if err := do(os.Args[1:]); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[0], err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+}
+
+// hold KEY attaches a segment, reads its first byte, and keeps it until it is killed. The command
+// "segment attach" does so in this process, whose namespaces, as /proc shows
+// them, are not the script's.
+func hold(args []string) error {
+	key, err := strconv.ParseUint(args[0], 0, 32)
+	if err != nil {
+		return err
+	}
+	id, err := unix.SysvShmGet(int(key), 0, 0)
+	if err != nil {
+		return fmt.Errorf("shmget: %w", err)
+	}
+	mem, err := unix.SysvShmAttach(id, 0, 0)
+	if err != nil {
+		return fmt.Errorf("shmat: %w", err)
+	}
+	fmt.Println("attached, and the first byte is", mem[0]) // so it has that page
+	for {
+		unix.Pause()
+	}
+}
+
+// lockPage tells whether this process may lock a segment of one page.
+func lockPage([]string) error {
+	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 1, 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+	const shmLock = 11
+	_, err = unix.SysvShmCtl(id, shmLock, nil)
+	return err
+}
+
+func installDisguises() error {
+	binary, err := os.Executable()
+	for name := range disguises {
+		err = errors.Join(err, os.Symlink(binary, filepath.Join(built, name)))
+	}
+	return err
+}
