@@ -53,9 +53,6 @@ func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if !isSet("test.parallel") { // most scripts wait most of the time
-		flag.Set("test.parallel", "16")
-	}
 	if *programs != "" && !isSet("test.run") {
 		flag.Set("test.run", "^TestContract$")
 	}
@@ -69,6 +66,11 @@ func TestMain(m *testing.M) {
 		if status, err := runInUserNamespace(); err == nil {
 			os.Exit(status)
 		}
+	}
+	if !haveWorlds {
+		flag.Set("test.parallel", "1")
+	} else if !isSet("test.parallel") { // most scripts wait most of the time
+		flag.Set("test.parallel", "16")
 	}
 	os.Exit(runTests(m))
 }
