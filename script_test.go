@@ -89,8 +89,8 @@ func scriptParams(path []string) testscript.Params {
 			}
 			for name, value := range map[string]any{
 				"PATH": strings.Join(path, ":"),
-				"KEY":  "0x80000001", "KEY2": "0x80000002", "KEY3": "0x80000003",
-				"NAME": "shm-by-example-0000001", "ESC": "\x1b",
+				"KEY":  fmt.Sprintf("%#x", scriptKey), "KEY2": fmt.Sprintf("%#x", scriptKey+1),
+				"KEY3": fmt.Sprintf("%#x", scriptKey+2), "NAME": scriptName, "ESC": "\x1b",
 				"MANY": many, "TWICE": 2 * many, "ONEMORE": many + 1,
 			} {
 				env.Setenv(name, fmt.Sprint(value))

@@ -41,8 +41,12 @@ var (
 	haveWorlds bool
 )
 
-// Environment variables.
 const (
+	// What scripts use besides the defaults: three keys and a name.
+	scriptKey  = 0x80000001
+	scriptName = "shm-by-example-0000001"
+
+	// Environment variables.
 	insideVariable  = "SHM_BY_EXAMPLE_INSIDE" // we are in our user namespace
 	worldlessIsFine = "SHM_BY_EXAMPLE_WORLDLESS_IS_FINE"
 )
@@ -149,11 +153,7 @@ func newWorld(t interface{ Skip(...any) }) (*world, error) {
 	}
 	w := &world{before: objects()}
 	for name := range w.before {
-		if slices.ContainsFunc(defaultObjects(), func(ours string) bool {
-			return strings.Contains(name, ours)
-		}) {
-			t.Skip("somebody else has " + name)
-		}
+		t.Skip("somebody else has " + name)
 	}
 	return w, nil
 }
@@ -171,15 +171,18 @@ func (w *world) left() (names []string) {
 	return names
 }
 
-// defaultObjects are parts of the names that objects gives to those which our
-// programs make without flags.
-func defaultObjects() (names []string) {
+// ours tells whether our programs and scripts make an object of this name, as
+// objects has it.
+func ours(name string) bool {
 	for _, key := range []uint32{0x1234, 0x5678, 12345, 54321, 56789, 54322, 54323, 54324,
-		tmpKey('M'), tmpKey('Z'), tmpKey('L')} {
-		names = append(names, fmt.Sprintf("key %#x,", key))
+		tmpKey('M'), tmpKey('Z'), tmpKey('L'), scriptKey, scriptKey + 1, scriptKey + 2} {
+		if strings.HasSuffix(name, fmt.Sprintf("key %#x,", key)) {
+			return true
+		}
 	}
-	return append(names, "/my_shared_memory", "/large_shared_memory",
-		"/optimized_buffer", "/sem.semaphore_counter")
+	return slices.Contains([]string{"/dev/shm/my_shared_memory", "/dev/shm/large_shared_memory",
+		"/dev/shm/optimized_buffer", "/dev/shm/sem.semaphore_counter"}, name) ||
+		strings.Contains(name, scriptName)
 }
 
 // tmpKey is the key that ftok(3) makes of /tmp and a letter.
@@ -216,30 +219,29 @@ func (t table) control(id int, command uintptr, arg unsafe.Pointer) int {
 	return int(result)
 }
 
-// objects lists all IPC objects, with a way to remove each: in a world all,
-// elsewhere those of this user.
+// objects lists the IPC objects, with a way to remove each: in a world all,
+// elsewhere those that can be ours.
 func objects() map[string]func() {
 	all := map[string]func(){}
+	add := func(name string, remove func()) {
+		if haveWorlds || ours(name) {
+			all[name] = remove
+		}
+	}
 	for _, t := range tables {
-		// Each structure begins with struct ipc_perm, which has the key, then
-		// the uid, and is smaller than this.
-		var perm [64]uint32
-		highest := t.control(0, t.info, unsafe.Pointer(&perm))
+		// Each structure is smaller than this and begins with the key.
+		var structure [64]uint32
+		highest := t.control(0, t.info, unsafe.Pointer(&structure))
 		for index := range highest + 1 {
-			id := t.control(index, t.stat, unsafe.Pointer(&perm))
-			if id >= 0 && (haveWorlds || perm[1] == uint32(os.Geteuid())) {
-				all[fmt.Sprintf("%s %d, key %#x,", t.name, id, perm[0])] = func() {
-					t.control(id, unix.IPC_RMID, nil)
-				}
+			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 {
+				add(fmt.Sprintf("%s %d, key %#x,", t.name, id, structure[0]),
+					func() { t.control(id, unix.IPC_RMID, nil) })
 			}
 		}
 	}
 	files, _ := os.ReadDir("/dev/shm")
 	for _, f := range files {
-		info, err := f.Info()
-		if err == nil && (haveWorlds || info.Sys().(*syscall.Stat_t).Uid == uint32(os.Geteuid())) {
-			all["/dev/shm/"+f.Name()] = func() { os.RemoveAll("/dev/shm/" + f.Name()) }
-		}
+		add("/dev/shm/"+f.Name(), func() { os.RemoveAll("/dev/shm/" + f.Name()) })
 	}
 	return all
 }
