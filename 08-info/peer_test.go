@@ -80,8 +80,8 @@ func int32At(mem []byte, offset int) *int32 {
 // again starts a test once more, in a process of its own that begins in the
 // first way that is allowed, and returns true there. In the first process it
 // reports the outcome and returns false. If no way is allowed, it skips the
-// test.
-func again(t *testing.T, ways ...*syscall.SysProcAttr) bool {
+// test and says what the test needs.
+func again(t *testing.T, needs string, ways ...*syscall.SysProcAttr) bool {
 	t.Helper()
 	const variable = "SHM_BY_EXAMPLE_AGAIN"
 	if os.Getenv(variable) == t.Name() {
@@ -107,7 +107,7 @@ func again(t *testing.T, ways ...*syscall.SysProcAttr) bool {
 		}
 		return false
 	}
-	t.Skipf("needs to start a process with other rights: %v", err)
+	t.Skipf("needs %s: %v", needs, err)
 	return false
 }
 
@@ -118,7 +118,7 @@ func inNamespace(t *testing.T) bool {
 	root := func(id int) []syscall.SysProcIDMap {
 		return []syscall.SysProcIDMap{{HostID: id, Size: 1}}
 	}
-	return again(t,
+	return again(t, "an IPC namespace of its own",
 		&syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWIPC}, // root may
 		&syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWIPC | unix.CLONE_NEWUSER,
@@ -132,7 +132,7 @@ func asOrdinaryUser(t *testing.T) bool {
 	if os.Geteuid() == 0 {
 		attr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
 	}
-	return again(t, attr)
+	return again(t, "a process of another user", attr)
 }
 
 // setLimit sets a limit of this IPC namespace.
