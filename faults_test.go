@@ -28,11 +28,10 @@ func TestFaults(t *testing.T) {
 	if raceEnabled() && !*long {
 		t.Skip("with -long, or without -race: so many programs take too long")
 	}
+	t.Parallel()
 	for _, f := range faults() {
 		t.Run(f.name, func(t *testing.T) {
-			if haveWorlds {
-				t.Parallel()
-			}
+			t.Parallel()
 			f.cause(&experiment{tester: t, path: []string{built}, dir: t.TempDir(), long: *long})
 		})
 	}

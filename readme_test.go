@@ -26,6 +26,7 @@ import (
 // copy of the sources, and compares what the README says is printed. See
 // testdata/README.md for the notation.
 func TestREADMEs(t *testing.T) {
+	t.Parallel()
 	for _, file := range readmes() {
 		t.Run(file, func(t *testing.T) {
 			if file != "README.md" {

@@ -249,9 +249,7 @@ func objects() map[string]func() {
 // testInWorld runs a test in a world of its own, and looks for what it left.
 func testInWorld(t *testing.T, do func(*world)) {
 	t.Helper()
-	if haveWorlds {
-		t.Parallel()
-	}
+	t.Parallel()
 	w, err := newWorld(t)
 	if err != nil {
 		t.Fatal(err)
