@@ -52,7 +52,7 @@ func (s *session) commands() map[string]command {
 		"enter":        {"enter NAME", 1, s.enter},
 		"signal":       {"signal NAME SIGNAL", 2, s.signal},
 		"status":       {"status STATUS PROGRAM [ARG...]", 2, s.status},
-		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until file FILE exists|gone, until NAME prints TEXT|waits|looks|stands|ends", 2, s.until},
+		"until":        {"until segment KEY exists|gone|attached N, until semaphores KEY exists, until file FILE exists|gone, until NAME prints TEXT|catches SIGNAL|waits|looks|stands|ends", 2, s.until},
 		"segment":      {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...", 2, s.segment},
 		"semaphores":   {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY", 2, s.semaphores},
 		"letters":      {"letters COUNT LETTER...", 2, s.letters},
@@ -249,6 +249,17 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 			seen = func() bool {
 				return strings.Contains(ts.ReadFile(p.out)+ts.ReadFile(p.err), text)
 			}
+		case "catches": // it has a handler for the signal
+			sig := unix.SignalNum("SIG" + strings.Join(args[2:], " "))
+			if sig == 0 {
+				ts.Fatalf("no such signal: %s", what)
+			}
+			seen = func() bool {
+				text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+				_, after, _ := strings.Cut(string(text), "\nSigCgt:\t")
+				caught, _ := strconv.ParseUint(after[:min(16, len(after))], 16, 64)
+				return caught&(1<<(sig-1)) != 0
+			}
 		case "stands": // it has been woken up no more for a while
 			last, same := -1, 0
 			seen = func() bool {
@@ -278,7 +289,7 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 				return woken == 10
 			}
 		default:
-			ts.Fatalf("until %s prints, waits, looks, stands or ends, not %s", args[0], args[1])
+			ts.Fatalf("until %s prints, catches, waits, looks, stands or ends, not %s", args[0], args[1])
 		}
 		look := seen
 		seen = func() bool {
