@@ -69,7 +69,9 @@ func ipcLimits(x *experiment) {
 	all := func(commands []string, wanted ...string) func() {
 		return func() {
 			for _, command := range commands {
-				if strings.HasPrefix(command, "08") { // it has a table of them
+				if strings.HasPrefix(command, "01") { // the call, and the error
+					p.refused(with{}, command, "shmget key ")
+				} else if strings.HasPrefix(command, "08") { // it has a table of them
 					p.refused(with{}, command, "shmget key ", "08-info limits shows")
 				} else {
 					p.refused(with{}, command, append(wanted, "ask root to raise it")...)
@@ -97,7 +99,9 @@ func processLimits(x *experiment) {
 	// panics, and from some number on all is well.
 	var commands []string
 	for _, p := range pairs() {
-		commands = append(commands, p.a)
+		if !strings.HasPrefix(p.a, "01") { // it does not look after them
+			commands = append(commands, p.a)
+		}
 	}
 	commands = append(commands, "02/producer -n 0 -name /$NAME")
 	each(x, 8, commands, func(p *place, command string) {

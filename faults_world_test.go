@@ -343,7 +343,8 @@ func leftovers(x *experiment) {
 		case "larger":
 			size *= 2
 		}
-		refused := size != o.size || t.what == "in use" && o.replace
+		refused := size != o.size || t.what == "in use" && o.replace ||
+			t.what == "foreign" && o.size == 1032 // its creator, this test, runs
 		if o.posix && t.what == "dest" || o.posix && o.user == "" && t.what == "in use" {
 			return // has no key; joins
 		}
@@ -416,7 +417,7 @@ func anotherUser(x *experiment) {
 			}
 			for _, command := range []string{o.maker, o.user} {
 				if command != "" {
-					p.refused(with{}, command, "it belongs to uid 65534", "of your own: -"+flagOf(o.posix))
+					p.refused(with{}, command, others(command, "it belongs to uid 65534"), "-"+flagOf(o.posix))
 				}
 			}
 			if !p.same(o.posix, o.size) {
@@ -450,6 +451,15 @@ func anotherUser(x *experiment) {
 	}
 }
 
+// others is how a program says that an object is another user's. Lesson 01
+// does not look up which.
+func others(command, text string) string {
+	if strings.HasPrefix(command, "01/") {
+		return "it is another user's"
+	}
+	return text
+}
+
 // give gives a segment to another user.
 func give(key int, uid uint32) error {
 	var ds unix.SysvShmDesc
@@ -472,7 +482,7 @@ func notAllowed(x *experiment) {
 		leave(o.posix, p.make(o.posix, o.size, 0o600))
 		for _, command := range []string{o.maker, o.user} {
 			if command != "" {
-				p.refused(nobody, command, "it belongs to uid ", "of your own: -"+flagOf(o.posix))
+				p.refused(nobody, command, others(command, "it belongs to uid "), "-"+flagOf(o.posix))
 			}
 		}
 		if !p.same(o.posix, o.size) {
@@ -491,8 +501,7 @@ func notAllowed(x *experiment) {
 // removedInUse removes a segment while both of a pair have it, and makes a
 // new one under the same key, which neither may touch.
 func removedInUse(x *experiment) {
-	each(x, 3, []pair{
-		{a: "01/writer -key $KEY -n 1000 -interval 50ms", b: "01/reader -key $KEY"},
+	each(x, 2, []pair{
 		{a: "03/producer -key $KEY -n 1000 -interval 50ms", b: "03/consumer -key $KEY -n 1000"},
 		{a: "03/writer -key $KEY -semkey $KEY2", b: "03/reader -key $KEY -semkey $KEY2"},
 	}, func(p *place, q pair) {

@@ -75,8 +75,8 @@ func TestStructure(t *testing.T) {
 				t.Errorf("%s:%d: %d columns, 80 are shown", file, i+1, width)
 			}
 		}
-		if lines := strings.Count(string(text), "\n"); filepath.Base(file) == "main.go" && lines > 120 {
-			t.Errorf("%s: %d lines, 120 can be read in a lecture", file, lines)
+		if lines := strings.Count(string(text), "\n"); filepath.Base(file) == "main.go" && lines > 145 {
+			t.Errorf("%s: %d lines, 145 can be read in a lecture", file, lines)
 		}
 	}
 	for dir, ok := range documented {
