@@ -13,37 +13,40 @@ import (
 )
 
 // RemoveLeftover removes the segment of key if a killed writer left it: its
-// creator has ended, and nobody is attached. It leaves one that is attached.
-// Claim then tells another writer's from a C reader's, which waits at it.
-func RemoveLeftover(ctx context.Context, key int) error {
-	for start := time.Now(); ; {
+// creator has ended, and nobody is attached. ENOENT says that the key is free.
+// It returns the id of a segment that is attached. Claim then tells another
+// writer's from a C reader's, which waits at it.
+func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
+	last, since := -1, time.Time{}
+	for {
 		shmid, ds, err := find(key)
-		if err == unix.ENOENT {
-			return nil // it has gone
-		} else if err != nil {
-			return err
+		if err != nil {
+			return -1, err
 		}
-		runs, waited := Runs(ds.Cpid), time.Since(start)
+		if shmid != last {
+			last, since = shmid, time.Now()
+		}
+		runs, waited := Runs(ds.Cpid), time.Since(since)
 		young := ds.Atime == 0 && waited < 2*time.Second // being created
 		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
 		switch {
 		case young || leaving || waited < 100*time.Millisecond:
 			// Look again: a moment may change it.
 		case ds.Nattch > 0:
-			return nil
+			return shmid, nil
 		case runs: // a Perl program, say, which attaches for each access
-			return InUse(key)
+			return -1, InUse(key)
 		default:
 			log.Printf("removing segment %d, left by a killed writer, pid %d",
 				shmid, ds.Cpid)
 			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-			if !Removed(err) { // by another writer, which was faster
-				return err
+			if err != nil && !Removed(err) { // by a faster writer
+				return -1, err
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return -1, context.Cause(ctx)
 		case <-time.After(PollInterval):
 		}
 	}

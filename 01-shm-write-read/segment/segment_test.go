@@ -174,7 +174,7 @@ func TestWaits(t *testing.T) {
 	interrupted := errors.New("interrupted")
 	cancel(interrupted)
 	key := 0x5e600000 + os.Getpid()
-	if err := RemoveLeftover(ctx, key); err != nil {
+	if _, err := RemoveLeftover(ctx, key); err != unix.ENOENT {
 		t.Errorf("no segment: %v", err)
 	}
 	if _, err := WaitForWriter(ctx, key); err != interrupted {
@@ -185,7 +185,7 @@ func TestWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-	if err := RemoveLeftover(ctx, key); err != interrupted {
+	if _, err := RemoveLeftover(ctx, key); err != interrupted {
 		t.Errorf("waiting for its creator to attach it: %v", err)
 	}
 	pid, err := WaitForWriter(ctx, key)

@@ -54,15 +54,15 @@ func run(ctx context.Context) error {
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
 	// a new one: without, shmget would open whatever has the key.
-	shmid, err := unix.SysvShmGet(*key, segment.Size,
-		unix.IPC_CREAT|unix.IPC_EXCL|0o600)
-	created := err == nil
-	if err == unix.EEXIST {
+	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, segment.Size, flags)
+	created := true
+	for err == unix.EEXIST {
 		// There is one already. If a killed writer left it, it goes. If a C
 		// reader made it and waits at it, it is empty, and we use it.
-		if err = segment.RemoveLeftover(ctx, *key); err == nil {
-			shmid, err = unix.SysvShmGet(*key, segment.Size,
-				unix.IPC_CREAT|0o600)
+		shmid, err = segment.RemoveLeftover(ctx, *key)
+		if created = err == unix.ENOENT; created {
+			shmid, err = unix.SysvShmGet(*key, segment.Size, flags)
 		}
 	}
 	if err != nil {
