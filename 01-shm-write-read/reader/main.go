@@ -33,6 +33,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
+	// A signal does not kill the program. It ends ctx, and run returns.
 	ctx, stop := signal.NotifyContext(context.Background(),
 		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
@@ -46,15 +47,17 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("-key %d is out of range", *key)
 	}
 
-	// Find the segment, once a writer has created it. A reader that created
-	// one would leave it behind if no writer came.
+	// Wait until a writer has created the segment. A reader that created one
+	// itself would leave it behind if no writer came.
 	writer, err := segment.WaitForWriter(ctx, *key)
-	shmid := -1
-	if err == nil {
-		shmid, err = unix.SysvShmGet(*key, segment.Size, 0)
+	if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
+
+	// Find it.
+	shmid, err := unix.SysvShmGet(*key, segment.Size, 0)
 	if err == unix.ENOENT {
-		return run(ctx) // it has just gone: wait for the next one
+		return run(ctx) // the writer has just ended: wait for the next
 	} else if err != nil {
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
@@ -67,7 +70,8 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
 
-	// Transfer blocks of data from shared memory to standard output.
+	// Transfer blocks of data from shared memory to standard output, as long
+	// as the writer runs.
 	err = transfer(ctx, segment.View(mem), shmid, writer)
 	if err != nil {
 		return err

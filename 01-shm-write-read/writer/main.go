@@ -39,6 +39,7 @@ func main() {
 		flag.Usage()
 		os.Exit(2)
 	}
+	// A signal does not kill the program. It ends ctx, and run returns.
 	ctx, stop := signal.NotifyContext(context.Background(),
 		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
@@ -69,7 +70,8 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
 
-	// Attach it, at an address that the kernel chooses.
+	// Attach it, at an address that the kernel chooses. In another process
+	// the same bytes have another address.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	if err != nil {
 		if created {
@@ -86,7 +88,7 @@ func run(ctx context.Context) error {
 			segment.InUse(*key))
 	}
 
-	// Transfer blocks of data into it.
+	// Transfer blocks of data into it. No system call is needed for that.
 	err = write(ctx, shared)
 
 	// Detach it. A program that only exits detaches, too.
