@@ -110,7 +110,10 @@ func wrongFlags(x *experiment) {
 			append(slices.Clone(usage), "no-such-argument"),
 			append(slices.Clone(usage), ""))
 		for _, m := range flagLine.FindAllStringSubmatch(help(usage...), -1) {
-			values := append(wrongOf[m[1]], wrong...)
+			values := append(slices.Clone(wrongOf[m[1]]), wrong...)
+			if strings.Contains(usage[0], "/01-") { // flag.Int reads it as octal
+				values = slices.DeleteFunc(values, func(v string) bool { return v == "010" })
+			}
 			if !x.job.Long { // another one for each
 				values = values[len(all)%len(values):][:1]
 			} else if m[2] != "" {
