@@ -17,20 +17,16 @@ import (
 // It returns the id of a segment that is attached. Claim then tells another
 // writer's from a C reader's, which waits at it.
 func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
-	last, since := -1, time.Time{}
-	for {
+	for start := time.Now(); ; {
 		shmid, ds, err := find(key)
 		if err != nil {
 			return -1, err
 		}
-		if shmid != last {
-			last, since = shmid, time.Now()
-		}
-		runs, waited := Runs(ds.Cpid), time.Since(since)
+		runs, waited := Runs(ds.Cpid), time.Since(start)
 		young := ds.Atime == 0 && waited < 2*time.Second // being created
 		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
 		switch {
-		case young || leaving || waited < 100*time.Millisecond:
+		case young || leaving:
 			// Look again: a moment may change it.
 		case ds.Nattch > 0:
 			return shmid, nil

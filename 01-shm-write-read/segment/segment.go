@@ -37,8 +37,13 @@ func View(mem []byte) *Shared {
 }
 
 // Claim makes an empty segment this writer's, and tells whether it was. Of two
-// writers that try, one gets it. Complete is 2 then, until the first block.
-func (s *Shared) Claim() bool {
+// writers that try, one gets it. Complete is 2 then, until the first block. A
+// segment that this writer did not create must stay empty for 1.5 s: the
+// process that has just created it may be another writer.
+func (s *Shared) Claim(created bool) bool {
+	for n := 0; !created && n < 150 && s.Cnt.Load() == 0; n++ {
+		time.Sleep(PollInterval)
+	}
 	if !s.Complete.CompareAndSwap(0, 2) {
 		return false
 	}

@@ -82,7 +82,7 @@ func run(ctx context.Context) error {
 
 	// From now on it is memory like any other. Is it ours alone to write to?
 	shared := segment.View(mem)
-	if !shared.Claim() {
+	if !shared.Claim(created) {
 		unix.SysvShmDetach(mem)
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key),
 			segment.InUse(*key))
