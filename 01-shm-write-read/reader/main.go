@@ -1,8 +1,7 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Reader attaches the shared memory segment of the writer next door and
-// prints every block that appears in it, until the writer says that it has
-// completed.
+// prints each block that it finds there, until the writer has completed.
 //
 //	terminal 1$ go run ./01-shm-write-read/writer
 //	terminal 2$ go run ./01-shm-write-read/reader
@@ -14,66 +13,119 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"os"
+	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"example.com/shm-by-example/01-shm-write-read/ipc"
 	"example.com/shm-by-example/01-shm-write-read/segment"
 )
 
-var (
-	key     = segment.DefaultKey
-	timeout = flag.Duration("timeout", 0,
-		"longest `time` to wait for a writer; 0 is no limit")
-)
+var key = flag.Int("key", segment.Key, "`key` of the segment")
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("reader: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Find the segment of the writer (shmget) and attach it (shmat). The
-	// writer creates it; a reader that did so would leave one behind.
-	writer, err := ipc.Join(ctx, key, segment.Size, unix.SHM_RDONLY,
-		"writer", *timeout, nil)
+func run(ctx context.Context) error {
+	if *key < 1 || *key > 0xffffffff {
+		return fmt.Errorf("-key %d is out of range", *key)
+	}
+
+	// Wait until a writer has created the segment. A reader that created one
+	// itself would leave it behind if no writer came.
+	writer, err := segment.WaitForWriter(ctx, *key)
+	if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+
+	// Find it.
+	shmid, err := unix.SysvShmGet(*key, segment.Size, 0)
+	if err == unix.ENOENT {
+		return run(ctx) // the writer has just ended: wait for the next
+	} else if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+
+	// Attach it, for reading only, at an address that the kernel chooses.
+	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
+	if segment.Removed(err) {
+		return run(ctx) // likewise
+	} else if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+
+	// Transfer blocks of data from shared memory to standard output, as long
+	// as the writer runs.
+	err = transfer(ctx, segment.View(mem), shmid, writer)
 	if err != nil {
 		return err
 	}
-	shared := segment.View(writer.Mem)
+	fmt.Println("Reading Process: Reading Done, Detaching Shared Memory")
 
-	// Transfer blocks of data from shared memory to standard output. Looking
-	// at complete before the block makes sure that the last one is seen.
-	last := ""
-	for done := false; !done; {
-		lost := writer.Watch(ctx)
-		done = shared.Complete.Load() == 1
-		block, err := shared.Block()
-		if err != nil {
-			return err
-		}
-		if block != "" && block != last {
-			if n := segment.Missed(last, block); n > 0 {
-				ipc.Note("missed %d block(s) before this one", n)
-			}
-			fmt.Fprintf(stdout, "segment contains : \n\"%s\"\n", block)
-			fmt.Fprintf(stdout, "Reading Process: Shared Memory: "+
-				"Read %d bytes\n", len(block))
-			last = block
-			writer.News()
-		}
-		if lost != nil && !done {
-			return lost
-		}
+	// Detach it. The kernel frees it after the last detach, if the writer has
+	// removed it.
+	if err := unix.SysvShmDetach(mem); err != nil {
+		return fmt.Errorf("shmdt segment %d: %w", shmid, err)
 	}
-	fmt.Fprintln(stdout, "Reading Process: Reading Done, "+
-		"Detaching Shared Memory")
-
-	// Detach the segment (shmdt). It lives on until everybody has.
-	if err := ipc.Detach(writer.Mem); err != nil {
-		return err
-	}
-	fmt.Fprintln(stdout, "Reading Process: Complete")
+	fmt.Println("Reading Process: Complete")
 	return nil
+}
+
+// transfer prints each block, until complete is 1. It fails when the writer
+// has gone before that.
+func transfer(ctx context.Context, shared *segment.Shared, shmid int,
+	writer int32) error {
+	last, mixed := byte(0), 0 // the last block's letter; looks at no block
+	for {
+		// The order counts: the block comes last, so none is overlooked that
+		// was written before the writer ended, or set complete.
+		gone := segment.Gone(shmid, writer)
+		complete := shared.Complete.Load() == 1
+		text, whole, err := shared.Block()
+		switch {
+		case err != nil:
+			return err
+		case text == "":
+		case !whole:
+			if mixed++; mixed == 100 || complete && mixed < 100 {
+				log.Printf("no block of one character: the segment holds "+
+					"%.20q", text)
+			}
+		case text[0] != last:
+			if n := segment.Missed(last, text[0]); n > 0 {
+				log.Printf("missed %d block(s) before this one", n)
+			}
+			fmt.Printf("segment contains : \n\"%s\"\n", text)
+			fmt.Printf("Reading Process: Shared Memory: Read %d bytes\n",
+				len(text))
+			last, mixed = text[0], 0
+		}
+		if complete {
+			return nil
+		} else if gone {
+			return fmt.Errorf("segment %d: its writer, pid %d, ended before "+
+				"it was done", shmid, writer)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(segment.PollInterval):
+		}
+	}
 }

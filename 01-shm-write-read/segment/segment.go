@@ -1,86 +1,92 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
-// Package segment is what the writer and the reader of lesson 01 agree on:
-// the key by which they meet, the layout of the shared memory segment, how
-// each begins. The C programs of the tutorial use the same key and bytes.
+// Package segment is what the writer and the reader agree on: the key, the
+// layout of the shared memory, and what a block is. The C programs of the
+// tutorial use the same key and the same bytes.
 package segment
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
+	"time"
 	"unsafe"
-
-	"example.com/shm-by-example/01-shm-write-read/ipc"
 )
 
 const (
-	DefaultKey = ipc.Key(0x1234) // where none is chosen with -key
-	Size       = 1032            // bytes of the segment
-	BlockSize  = 1023            // bytes of a block, all the same letter
+	Key          = 0x1234                // unless -key chooses another
+	Size         = 1032                  // bytes of the segment
+	BlockSize    = 1023                  // bytes of a block
+	PollInterval = 10 * time.Millisecond // from one look to the next
 
-	taken = 2 // in Complete: a writer is about to begin
+	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
-// Shared is the layout of the segment, Size bytes.
+// Shared is the layout of the segment. Both processes use Cnt and Complete,
+// so these are atomic: every access is made, and in the order of the code.
 type Shared struct {
 	Cnt      atomic.Int32        // offset 0: bytes in Buf; 0 none yet, -1 error
 	Complete atomic.Int32        // offset 4: 1 after the last block
-	Buf      [BlockSize + 1]byte // offset 8: a block and its NUL
+	Buf      [BlockSize + 1]byte // offset 8: one character throughout, and NUL
 }
 
-// View lays Shared over an attached segment of Size bytes.
+// View lays Shared over an attached segment. It panics if mem is too short.
 func View(mem []byte) *Shared {
-	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
+	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem)))
 }
 
-// Fill writes a block of one letter and returns its size in bytes. Cnt is
-// stored after it, so that while it is 0 there is no block.
-func (s *Shared) Fill(letter byte) int {
-	for i := range BlockSize {
-		s.Buf[i] = letter
+// Claim makes an empty segment this writer's, and tells whether it was. Of two
+// writers that try, one gets it. Complete is 2 then, until the first block. A
+// segment that this writer did not create must stay empty for 1.5 s: the
+// process that has just created it may be another writer.
+func (s *Shared) Claim(created bool) bool {
+	for n := 0; !created && n < 150 && s.Cnt.Load() == 0; n++ {
+		time.Sleep(PollInterval)
+	}
+	if !s.Complete.CompareAndSwap(0, 2) {
+		return false
+	}
+	if s.Cnt.Load() == 0 && s.Buf[0] == 0 {
+		return true
+	}
+	s.Complete.CompareAndSwap(2, 0) // it is another's: as before
+	return false
+}
+
+// Fill writes block i, which is A to Z and then A again, and returns its
+// size. It stores Cnt last: while Cnt is 0, there is no block.
+func (s *Shared) Fill(i uint) int {
+	for n := range BlockSize {
+		s.Buf[n] = letters[i%26]
 	}
 	s.Buf[BlockSize] = 0
+	s.Complete.Store(0)
 	s.Cnt.Store(BlockSize)
-	s.Complete.Store(0) // it may have been "taken": see adopt.go
 	return BlockSize
 }
 
-// Block returns the block that the segment holds, or "" while there is none
-// that is whole. The writer may be overwriting Buf just now: a data race, and
-// the layout has neither a lock nor a flag against it. The content tells: a
-// block is one letter all over, so a mixture is none. A Cnt that cannot be,
-// and the writer's -1, are errors.
-func (s *Shared) Block() (string, error) {
+// Block returns a copy of what is in Buf, and whether it is a whole block:
+// one printable character throughout. Anything else may be a mixture of two
+// blocks, because the writer is just writing. Nothing but the content tells.
+func (s *Shared) Block() (text string, whole bool, err error) {
 	cnt := s.Cnt.Load()
 	if cnt == -1 {
-		return "", errors.New("the writer stopped before the end (cnt is -1)")
+		return "", false, errors.New("the writer stopped early (cnt is -1)")
 	} else if cnt < 0 || cnt > BlockSize {
-		return "", fmt.Errorf("cnt is %d, not 0 to %d", cnt, BlockSize)
+		return "", false, fmt.Errorf("cnt is %d, not 0 to %d", cnt, BlockSize)
 	}
-	block := bytes.Clone(s.Buf[:cnt]) // the writer cannot change the copy
-	if cnt == 0 || block[0] < ' ' || block[0] > '~' ||
-		bytes.Count(block, block[:1]) != len(block) {
-		return "", nil
-	}
-	return string(block), nil
+	text = string(s.Buf[:cnt])
+	whole = cnt > 0 && text[0] >= ' ' && text[0] <= '~' &&
+		strings.Count(text, text[:1]) == len(text)
+	return text, whole, nil
 }
 
-// Blank tells whether nobody has written to the segment yet.
-func (s *Shared) Blank() bool {
-	return s.Cnt.Load() == 0 && s.Complete.Load() == 0 && s.Buf[0] == 0
-}
-
-// Letter is the one that block i is made of: A to Z, then A again.
-func Letter(i uint) byte { return byte('A' + i%26) }
-
-// Missed counts the blocks between last, "" at first, and the one read now.
-// 26 blocks more look the same.
-func Missed(last, now string) int {
-	next := int('A')
-	if last != "" {
-		next = int(last[0]) + 1
+// Missed counts the letters between last, 0 at first, and the one seen now.
+func Missed(last, now byte) int {
+	i, j := strings.IndexByte(letters, last), strings.IndexByte(letters, now)
+	if j < 0 {
+		return 0 // another program's character
 	}
-	return ((int(now[0])-next)%26 + 26) % 26
+	return (j - i + 25) % 26
 }

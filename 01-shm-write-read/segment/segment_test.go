@@ -1,11 +1,18 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package segment
 
 import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // The offsets are the contract with programs in other languages.
@@ -40,43 +47,67 @@ func TestView(t *testing.T) {
 
 func TestBlock(t *testing.T) {
 	s := new(Shared)
-	if !s.Blank() {
-		t.Error("new and not blank")
-	}
-	want := func(want string) {
+	want := func(wantText string, wantWhole bool) {
 		t.Helper()
-		if got, err := s.Block(); got != want || err != nil {
-			t.Errorf("block %q, %v, want %q", got, err, want)
+		text, whole, err := s.Block()
+		if text != wantText || whole != wantWhole || err != nil {
+			t.Errorf("block %q, %t, %v, want %q", text, whole, err, wantText)
 		}
 	}
-	want("")
-	s.Complete.Store(1)
-	if n := s.Fill('A'); n != BlockSize || s.Complete.Load() != 0 {
+	want("", false)
+	s.Complete.Store(2)
+	if n := s.Fill(0); n != BlockSize || s.Complete.Load() != 0 {
 		t.Errorf("filled %d bytes, complete %d", n, s.Complete.Load())
 	}
-	if s.Blank() {
-		t.Error("filled and blank")
-	}
-	want(strings.Repeat("A", BlockSize))
-	s.Buf[BlockSize-1] = 'B' // another block has come as far as that
-	want("")
+	a := strings.Repeat("A", BlockSize)
+	want(a, true)
+	s.Buf[BlockSize-1] = 'B' // the next block has come as far as that
+	want(a[1:]+"B", false)
 	s.Cnt.Store(BlockSize - 1)
-	want(strings.Repeat("A", BlockSize-1))
+	want(a[1:], true)
 	s.Cnt.Store(0)
-	want("")
+	want("", false)
+}
+
+// Of two writers that want the same empty segment, one gets it.
+func TestClaim(t *testing.T) {
+	s := new(Shared)
+	if !s.Claim(true) || s.Claim(true) {
+		t.Error("claimed never, or twice")
+	}
+	// One that is there already may be of a writer that is about to write.
+	other := new(Shared)
+	time.AfterFunc(300*time.Millisecond, func() { other.Fill(0) })
+	if other.Claim(false) {
+		t.Error("claimed, and its creator was about to write")
+	}
+	for name, use := range map[string]func(*Shared){
+		"cnt":      func(s *Shared) { s.Cnt.Store(-1) },
+		"complete": func(s *Shared) { s.Complete.Store(1) },
+		"buf":      func(s *Shared) { s.Buf[0] = 'A' },
+	} {
+		s := new(Shared)
+		use(s)
+		before := s.Complete.Load()
+		if s.Claim(true) || s.Complete.Load() != before {
+			t.Errorf("%s is used, and it was claimed or changed", name)
+		}
+	}
 }
 
 func TestLetters(t *testing.T) {
-	got := string([]byte{Letter(0), Letter(25), Letter(26), Letter(27)})
-	if got != "AZAB" {
-		t.Errorf("letters %s", got)
+	s := new(Shared)
+	for i, want := range map[uint]byte{0: 'A', 25: 'Z', 26: 'A', 27: 'B'} {
+		if s.Fill(i); s.Buf[0] != want || s.Buf[BlockSize] != 0 {
+			t.Errorf("block %d is of %c, not %c", i, s.Buf[0], want)
+		}
 	}
 	for _, m := range []struct {
-		last, now string
+		last, now byte
 		want      int
 	}{
-		{"", "A", 0}, {"", "D", 3}, {"A", "B", 0},
-		{"A", "D", 2}, {"Z", "A", 0}, {"Y", "B", 2},
+		{0, 'A', 0}, {0, 'D', 3}, {'A', 'B', 0}, {'A', 'D', 2},
+		{'Z', 'A', 0}, {'Y', 'B', 2}, {0, 'x', 0}, {'Z', '[', 0},
 	} {
 		if got := Missed(m.last, m.now); got != m.want {
 			t.Errorf("%q, %q: missed %d, want %d", m.last, m.now, got, m.want)
@@ -95,19 +126,79 @@ func FuzzBlock(f *testing.F) {
 		s := new(Shared)
 		copy(s.Buf[:], buf)
 		s.Cnt.Store(cnt)
-		block, err := s.Block()
+		text, whole, err := s.Block()
 		switch {
 		case err != nil:
-			if block != "" || cnt >= 0 && cnt <= BlockSize {
-				t.Errorf("cnt %d: %q, %v", cnt, block, err)
+			if text != "" || whole || cnt >= 0 && cnt <= BlockSize {
+				t.Errorf("cnt %d: %q, %t, %v", cnt, text, whole, err)
 			}
-		case block == "":
-		case len(block) != int(cnt) || strings.Trim(block, block[:1]) != "":
-			t.Errorf("cnt %d: %q", cnt, block)
-		default:
-			if n := Missed("A", block); n < 0 || n > 25 {
+		case len(text) != int(cnt):
+			t.Errorf("cnt %d: %q", cnt, text)
+		case whole && strings.Trim(text, text[:1]) != "":
+			t.Errorf("not whole: %q", text)
+		case whole:
+			if n := Missed('A', text[0]); n < 0 || n > 25 {
 				t.Errorf("missed %d", n)
 			}
 		}
 	})
+}
+
+// A zombie has ended, though it still has its pid.
+func TestRuns(t *testing.T) {
+	if !Runs(int32(os.Getpid())) || Runs(0) || Runs(-1) {
+		t.Error("this process does not run, or nobody does")
+	}
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := int32(cmd.Process.Pid)
+	if !Runs(pid) {
+		t.Error("a running program does not run")
+	}
+	in.Close()
+	for Runs(pid) { // until the test's time is over
+		time.Sleep(time.Millisecond)
+	}
+	if unix.Kill(int(pid), 0) != nil {
+		t.Error("it was no zombie")
+	}
+	cmd.Wait()
+	if Runs(pid) {
+		t.Error("a process that is gone runs")
+	}
+}
+
+// No key, no segment: there is nothing to wait for, and a signal ends a wait.
+func TestWaits(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	interrupted := errors.New("interrupted")
+	cancel(interrupted)
+	key := 0x5e600000 + os.Getpid()
+	if _, err := RemoveLeftover(ctx, key); err != unix.ENOENT {
+		t.Errorf("no segment: %v", err)
+	}
+	if _, err := WaitForWriter(ctx, key); err != interrupted {
+		t.Errorf("waiting: %v", err)
+	}
+	shmid, err := unix.SysvShmGet(key, Size, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if _, err := RemoveLeftover(ctx, key); err != interrupted {
+		t.Errorf("waiting for its creator to attach it: %v", err)
+	}
+	pid, err := WaitForWriter(ctx, key)
+	if pid != int32(os.Getpid()) || err != nil {
+		t.Errorf("writer %d, %v", pid, err)
+	}
+	if Gone(shmid, int32(os.Getpid())) {
+		t.Error("this process has gone")
+	}
 }

@@ -1,13 +1,12 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Writer creates a shared memory segment and writes blocks of letters into
-// it, A to E, one every 3 seconds, for the reader next door to print.
+// it, A to E, one every 3 seconds. The reader next door prints them.
 //
 //	terminal 1$ go run ./01-shm-write-read/writer
 //	terminal 2$ go run ./01-shm-write-read/reader
 //
-// The two processes share nothing but the key. See shmget(2), shmop(2) and
-// shmctl(2).
+// The two share nothing but the key. See shmget(2), shmop(2), shmctl(2).
 package main
 
 import (
@@ -15,68 +14,113 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"os"
+	"os/signal"
 	"time"
 
-	"example.com/shm-by-example/01-shm-write-read/ipc"
+	"golang.org/x/sys/unix"
+
 	"example.com/shm-by-example/01-shm-write-read/segment"
 )
 
 var (
-	key      = segment.DefaultKey
-	mode     = ipc.Mode(0o600) // for the owner only; no umask applies
+	key      = flag.Int("key", segment.Key, "`key` of the segment")
 	blocks   = flag.Uint("n", 5, "`number` of blocks to write")
 	interval = flag.Duration("interval", 3*time.Second,
 		"`time` from one block to the next")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	flag.Var(&mode, "mode", "permission `bits` of the segment, octal")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("writer: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Create the segment (shmget) and attach it wherever the kernel likes
-	// (shmat). From now on it is memory like any other.
-	shmid, mem, err := segment.CreateOrAdopt(ctx, key, mode)
+func run(ctx context.Context) error {
+	if *key < 1 || *key > 0xffffffff || *interval < 0 {
+		return errors.New("-key or -interval is out of range")
+	}
+
+	// Create the segment, for this user only. With IPC_EXCL it is sure to be
+	// a new one: without, shmget would open whatever has the key.
+	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, segment.Size, flags)
+	created := true
+	for err == unix.EEXIST {
+		// There is one already. If a killed writer left it, it goes. If a C
+		// reader made it and waits at it, it is empty, and we use it.
+		shmid, err = segment.RemoveLeftover(ctx, *key)
+		if created = err == unix.ENOENT; created {
+			shmid, err = unix.SysvShmGet(*key, segment.Size, flags)
+		}
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
+
+	// Attach it, at an address that the kernel chooses. In another process
+	// the same bytes have another address.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if err != nil {
+		if created {
+			unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+		}
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+
+	// From now on it is memory like any other. Is it ours alone to write to?
 	shared := segment.View(mem)
-
-	// Transfer blocks of data into shared memory.
-	err = write(ctx, stdout, shmid, shared)
-	if err == nil {
-		fmt.Fprintf(stdout, "Writing Process: Wrote %d times\n", *blocks)
-		shared.Complete.Store(1)
-	} else {
-		shared.Cnt.Store(-1) // tells the readers
+	if !shared.Claim(created) {
+		unix.SysvShmDetach(mem)
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key),
+			segment.InUse(*key))
 	}
 
-	// Detach the segment (shmdt) and remove it (shmctl). The readers keep it
-	// until they detach too; then the kernel frees it.
-	err = errors.Join(err, ipc.Detach(mem), ipc.Remove(shmid))
+	// Transfer blocks of data into it. No system call is needed for that.
+	err = write(ctx, shared)
+
+	// Detach it. A program that only exits detaches, too.
+	if e := unix.SysvShmDetach(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
+	}
+
+	// Remove it. A reader that is attached keeps it until it detaches, too.
+	// Without this call the segment would stay until the machine restarts.
+	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if e != nil && !segment.Removed(e) { // by somebody else, before
+		err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
+	}
 	if err == nil {
-		fmt.Fprintln(stdout, "Writing Process: Complete")
+		fmt.Println("Writing Process: Complete")
 	}
 	return err
 }
 
-// write writes the blocks. It returns early when a signal or a closed
-// standard output has ended ctx, or somebody has removed the segment.
-func write(ctx context.Context, stdout io.Writer, shmid int,
-	shared *segment.Shared) error {
+// write writes the blocks, until a signal ends ctx.
+func write(ctx context.Context, shared *segment.Shared) error {
 	for i := range *blocks {
-		n := shared.Fill(segment.Letter(i))
-		fmt.Fprintf(stdout, "Writing Process: Shared Memory Write: "+
-			"Wrote %d bytes\n", n)
-		if err := ipc.Pause(ctx, *interval); err != nil {
-			return err
-		}
-		if _, err := ipc.Stat(shmid); err != nil {
-			return err
+		n := shared.Fill(i)
+		fmt.Printf("Writing Process: Shared Memory Write: Wrote %d bytes\n", n)
+		select {
+		case <-ctx.Done():
+			shared.Cnt.Store(-1) // tells the readers
+			return context.Cause(ctx)
+		case <-time.After(*interval):
 		}
 	}
+	fmt.Printf("Writing Process: Wrote %d times\n", *blocks)
+	shared.Complete.Store(1)
 	return nil
 }

@@ -1,0 +1,132 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package segment
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// RemoveLeftover removes the segment of key if a killed writer left it: its
+// creator has ended, and nobody is attached. ENOENT says that the key is free.
+// It returns the id of a segment that is attached. Claim then tells another
+// writer's from a C reader's, which waits at it.
+func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
+	for start := time.Now(); ; {
+		shmid, ds, err := find(key)
+		if err != nil {
+			return -1, err
+		}
+		runs, waited := Runs(ds.Cpid), time.Since(start)
+		young := ds.Atime == 0 && waited < 2*time.Second // being created
+		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
+		switch {
+		case young || leaving:
+			// Look again: a moment may change it.
+		case ds.Nattch > 0:
+			return shmid, nil
+		case runs: // a Perl program, say, which attaches for each access
+			return -1, InUse(key)
+		default:
+			log.Printf("removing segment %d, left by a killed writer, pid %d",
+				shmid, ds.Cpid)
+			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+			if err != nil && !Removed(err) { // by a faster writer
+				return -1, err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return -1, context.Cause(ctx)
+		case <-time.After(PollInterval):
+		}
+	}
+}
+
+// InUse is the error for a segment that must stay.
+func InUse(key int) error {
+	_, ds, err := find(key)
+	if err == nil {
+		err = fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
+			unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
+	}
+	return err
+}
+
+const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
+
+// WaitForWriter waits until a segment of key has a writer, says so once, and
+// returns the writer's pid: the creator's. If that has ended, a C writer may
+// have taken the segment over, and attached it last. 0 is a process of another
+// PID namespace.
+func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
+	for said := false; ; said = true {
+		_, ds, err := find(key)
+		switch {
+		case err != nil && err != unix.ENOENT:
+			return 0, err
+		case Runs(ds.Cpid): // even if it is not attached just now
+			return ds.Cpid, nil
+		case ds.Nattch > 0 && ds.Cpid != 0 && Runs(ds.Lpid):
+			return ds.Lpid, nil
+		case ds.Nattch > 0:
+			return 0, nil
+		case !said:
+			log.Printf("waiting for a writer on key %#x", uint32(key))
+		}
+		select {
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		case <-time.After(PollInterval):
+		}
+	}
+}
+
+// Gone tells a reader whether the writer with this pid has ended. Writer 0
+// has, when nobody but the reader is attached.
+func Gone(shmid int, pid int32) bool {
+	var ds unix.SysvShmDesc
+	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	return err != nil || !Runs(pid) && (pid != 0 || ds.Nattch == 1)
+}
+
+// find finds the segment of key, and what the kernel knows of it. One of
+// another user, or of another size, is an error.
+func find(key int) (shmid int, ds unix.SysvShmDesc, err error) {
+	shmid, err = unix.SysvShmGet(key, 0, 0)
+	if err == nil {
+		_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	}
+	switch {
+	case Removed(err):
+		err = unix.ENOENT
+	case err == unix.EACCES || err == nil && int(ds.Perm.Uid) != os.Geteuid():
+		err = fmt.Errorf("%w: it is another user's\n"+
+			"give both programs another key with -key", unix.EEXIST)
+	case err == nil && ds.Segsz != Size:
+		err = fmt.Errorf("%w: it has %d bytes, not %d"+cure,
+			unix.EEXIST, ds.Segsz, Size, uint32(key))
+	}
+	return shmid, ds, err
+}
+
+// Removed tells whether a call failed because its segment has been removed.
+func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
+
+// Runs tells whether a process runs. A zombie does not, though kill(2) finds
+// it. See pidfd_open(2).
+func Runs(pid int32) bool {
+	fd, err := unix.PidfdOpen(int(pid), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(ended, 0)
+	return n <= 0 // -1: a signal of the Go runtime came in between
+}
