@@ -32,8 +32,8 @@ func mapHuge(file *os.File) ([]byte, error) {
 	}
 	mem := unsafe.Slice((*byte)(at), hugePage)
 	err = unix.Madvise(mem, unix.MADV_COLLAPSE)
-	if err == nil && !inHugePage(uintptr(at)) {
-		err = errors.New("the kernel says yes, but does not map one")
+	if err == nil {
+		err = inHugePage(uintptr(at))
 	}
 	if err != nil {
 		unix.MunmapPtr(base, 2*hugePage)
@@ -42,12 +42,20 @@ func mapHuge(file *os.File) ([]byte, error) {
 	return mem, nil
 }
 
-// inHugePage looks the mapping up in /proc/self/smaps. See proc(5).
-func inHugePage(at uintptr) bool {
-	text, _ := os.ReadFile("/proc/self/smaps")
+// inHugePage looks the mapping up in /proc/self/smaps, which some kernels
+// lack: then it is not known, and as good as not so. See proc(5).
+func inHugePage(at uintptr) error {
+	text, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return fmt.Errorf("the kernel says yes, but this cannot be seen: %w",
+			err)
+	}
 	_, rest, _ := strings.Cut(string(text), fmt.Sprintf("\n%x-", at))
 	_, rest, _ = strings.Cut(rest, "\nShmemPmdMapped:")
 	kB := 0
 	fmt.Sscan(rest, &kB)
-	return kB > 0
+	if kB == 0 {
+		return errors.New("the kernel says yes, but does not map one")
+	}
+	return nil
 }
