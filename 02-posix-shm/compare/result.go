@@ -28,7 +28,7 @@ type block struct {
 type placement struct {
 	Name       string    `json:"name"`
 	CPUs       [2]int    `json:"cpus"`     // of each process
-	OneCore    bool      `json:"one_core"` // they are threads of one core
+	OneCore    *bool     `json:"one_core"` // two threads of it; nil: not known
 	Mechanisms []figures `json:"mechanisms"`
 }
 
