@@ -13,18 +13,19 @@ import (
 )
 
 // show says how many bytes of a segment are resident: its pages that are in
-// RAM, whichever process brought them there.
-func show(when string, shmid int) error {
+// RAM, whichever process brought them there. A container may hide the table,
+// and a kernel may have no such column: then it says so.
+func show(when string, shmid int) {
+	var rss uint64
 	table, err := os.ReadFile("/proc/sysvipc/shm")
-	if err != nil {
-		return err
+	if err == nil {
+		rss, err = column(string(table), shmid, "rss")
 	}
-	rss, err := column(string(table), shmid, "rss")
 	if err != nil {
-		return fmt.Errorf("/proc/sysvipc/shm: %w", err)
+		ipc.Note("resident %s: not known: %v", when, err)
+		return
 	}
 	ipc.Note("resident %s: %d bytes", when, rss)
-	return nil
 }
 
 // column finds a number in the kernel's table of segments, whose first line
@@ -39,11 +40,11 @@ func column(table string, shmid int, name string) (uint64, error) {
 		}
 		id, at := slices.Index(names, "shmid"), slices.Index(names, name)
 		if id < 0 || at < 0 || len(fields) != len(names) {
-			return 0, fmt.Errorf("no columns shmid and %s", name)
+			return 0, fmt.Errorf("no columns shmid and %s in /proc/sysvipc/shm", name)
 		}
 		if fields[id] == strconv.Itoa(shmid) {
 			return strconv.ParseUint(fields[at], 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("no segment %d", shmid)
+	return 0, fmt.Errorf("no segment %d in /proc/sysvipc/shm", shmid)
 }
