@@ -4,9 +4,7 @@ package ipc
 
 import (
 	"fmt"
-	"os"
-	"strconv"
-	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,16 +13,15 @@ import (
 // there is to raise, or memory to free. See proc_sys_kernel(5).
 func ShmgetError(key Key, size int, err error) error {
 	limit, cause := "", fmt.Sprintf("%d bytes", size)
+	limits, segments := shmLimits()
 	switch err {
 	case unix.EINVAL:
-		limit = "shmmax"
+		limit = fmt.Sprintf("shmmax is %d", limits.max)
 	case unix.ENOSPC: // too many pages, or too many segments
-		limit = "shmall"
-		table, _ := os.ReadFile("/proc/sysvipc/shm")
-		segments := max(0, strings.Count(string(table), "\n")-1)
-		most, bad := strconv.Atoi(sysctl("shmmni"))
-		if bad == nil && segments >= most {
-			limit, cause = "shmmni", fmt.Sprintf("%d segments", segments)
+		limit = fmt.Sprintf("shmall is %d", limits.all)
+		if uint64(segments) >= limits.mni {
+			limit = fmt.Sprintf("shmmni is %d", limits.mni)
+			cause = fmt.Sprintf("%d segments", segments)
 		}
 		cause += ", ipcs -m shows all"
 	case unix.ENOMEM:
@@ -33,16 +30,22 @@ func ShmgetError(key Key, size int, err error) error {
 	default:
 		return fmt.Errorf("shmget key %v: %w", key, err)
 	}
-	return fmt.Errorf("shmget key %v: %w: %s, and kernel.%s is %s\nremove "+
+	return fmt.Errorf("shmget key %v: %w: %s, and kernel.%s\nremove "+
 		"what nobody needs with ipcrm, or ask root to raise it with sysctl",
-		key, err, cause, limit, sysctl(limit))
+		key, err, cause, limit)
 }
 
-// sysctl is one of the settings of System V IPC, as text.
-func sysctl(name string) string {
-	text, err := os.ReadFile("/proc/sys/kernel/" + name)
-	if err != nil {
-		return "unknown"
-	}
-	return strings.Join(strings.Fields(string(text)), " ")
+// shminfo is struct shminfo of shmctl(2).
+type shminfo struct{ max, min, mni, seg, all uint64 }
+
+// shmLimits asks the kernel for the limits of segments, and how many there
+// are: by shmctl(2), for a container may hide files of /proc. IPC_INFO fills
+// in a struct shminfo, SHM_INFO one that begins with that number as an int;
+// struct shmid_ds has room for either.
+func shmLimits() (limits shminfo, segments int32) {
+	const ipcInfo, shmInfo = 3, 14
+	var buf, use unix.SysvShmDesc
+	unix.SysvShmCtl(0, ipcInfo, &buf)
+	unix.SysvShmCtl(0, shmInfo, &use)
+	return *(*shminfo)(unsafe.Pointer(&buf)), *(*int32)(unsafe.Pointer(&use))
 }
