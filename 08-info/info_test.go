@@ -153,7 +153,7 @@ func TestNumbers(t *testing.T) {
 		}
 		text, err := os.ReadFile("/proc/sysvipc/shm")
 		if err != nil {
-			t.Fatal(err)
+			t.Skip(err)
 		}
 		heading := strings.Fields(strings.SplitN(string(text), "\n", 2)[0])
 		want := map[string]string{}
@@ -296,7 +296,11 @@ func TestSets(t *testing.T) {
 	s := &semSet{ID: int(id)}
 	op := [3]int16{2, 7, 0}
 	unix.Syscall(unix.SYS_SEMOP, id, uintptr(unsafe.Pointer(&op)), 1)
-	for _, one := range semaphoreSets() {
+	all, err := semaphoreSets()
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, one := range all {
 		if one.ID == s.ID {
 			s = one
 		}

@@ -177,12 +177,13 @@ func (s *semSet) keep(uid uint32) string {
 
 // again looks once more.
 func (s *semSet) again() (leftover, error) {
-	for _, now := range semaphoreSets() {
+	all, err := semaphoreSets()
+	for _, now := range all {
 		if now.ID == s.ID {
 			return now, nil
 		}
 	}
-	return nil, nil
+	return nil, err
 }
 
 // remove removes the set; who waits for it gets EIDRM. See semctl(2).

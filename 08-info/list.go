@@ -97,6 +97,9 @@ func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 		}
 		printTable(w, append([]row{first}, tables[heading]...), width)
 	}
+	if s.noSets != nil {
+		fmt.Fprintf(w, "\n%v\n", s.noSets)
+	}
 }
 
 // String tells which namespace this is, how many others there are to be seen

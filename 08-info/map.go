@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -28,7 +29,7 @@ type view struct {
 	address uint64
 	perms   string
 	page    page
-	err     error // nobody may look behind the address but root
+	err     error // why what is behind the address is not known
 }
 
 // drawMap draws, page by page, where each process has it in its virtual
@@ -50,7 +51,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d: %d bytes, pages: %d\n",
 		o.title(), o, inode(s.namespace), o.Bytes, total)
-	hidden := false
+	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
 	if len(o.Processes) == 0 {
 		shown, total = 0, 0
@@ -65,6 +66,9 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 			return context.Cause(ctx)
 		}
 		views := o.views(n * size)
+		for _, v := range views {
+			unread = cmp.Or(v.err, unread)
+		}
 		hidden = drawPage(&text, n, views, o) || hidden
 	}
 	if total > shown {
@@ -80,6 +84,9 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if hidden {
 		ipc.Note("frames are for CAP_SYS_ADMIN to see: in their place stands " +
 			"the inode, which is the same for all too")
+	}
+	if unread != nil { // no right to it, or the kernel has no such file
+		ipc.Note("?: %v", unread)
 	}
 	return nil
 }
@@ -114,7 +121,6 @@ func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
 		switch {
 		case v.err != nil:
 			frame = "?"
-			hidden = true
 		case v.page.swapped:
 			frame = "swapped out"
 		case !v.page.present:

@@ -58,6 +58,8 @@ type snapshot struct {
 	Unreadable int       `json:"unreadable_processes"`
 	Objects    []*object `json:"objects"`
 	Sets       []*semSet `json:"semaphore_sets"`
+
+	noSets error // why they are not known, and null
 }
 
 // A namespace is one of IPC, by its inode.
@@ -93,7 +95,7 @@ func take() (*snapshot, error) {
 			cmp.Compare(*a.ID, *b.ID))
 	})
 	s.Objects = append(s.Objects, posixObjects()...)
-	s.Sets = semaphoreSets()
+	s.Sets, s.noSets = semaphoreSets()
 
 	processes, err := scan(shmDevice())
 	if err != nil {

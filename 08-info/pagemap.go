@@ -27,7 +27,7 @@ func pages(pid int, address uint64, n int) ([]page, error) {
 	raw := make([]byte, 8*n)
 	at := int64(address / uint64(os.Getpagesize()) * 8)
 	if _, err := f.ReadAt(raw, at); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	all := make([]page, n)
 	for i := range all {

@@ -147,7 +147,11 @@ func candidates() (all []leftover, heading row, err error) {
 			return nil, row{}, ipc.Usage("want one of -key, -id, -name, " +
 				"-semkey and -semid")
 		}
-		for _, s := range semaphoreSets() {
+		sets, err := semaphoreSets()
+		if err != nil {
+			return nil, row{}, err
+		}
+		for _, s := range sets {
 			if s.ID == semID || semKey != 0 && s.Key == uint32(semKey) {
 				return []leftover{s}, setHeading, nil
 			}

@@ -49,8 +49,12 @@ const (
 
 // semaphoreSets reads the table of /proc: key, semid, perms, nsems, uid, gid,
 // cuid, cgid, otime, ctime. It is for everybody to read; the values are not.
-func semaphoreSets() []*semSet {
-	text, _ := os.ReadFile("/proc/sysvipc/sem")
+// A container may hide the table: then nothing is known of the sets.
+func semaphoreSets() ([]*semSet, error) {
+	text, err := os.ReadFile("/proc/sysvipc/sem")
+	if err != nil {
+		return nil, fmt.Errorf("semaphore sets are not known: %w", err)
+	}
 	all := []*semSet{}
 	for line := range strings.Lines(string(text)) {
 		var key, gid, cuid, cgid, otime, changed int64
@@ -71,7 +75,7 @@ func semaphoreSets() []*semSet {
 	slices.SortFunc(all, func(a, b *semSet) int {
 		return cmp.Or(cmp.Compare(a.Key-1, b.Key-1), cmp.Compare(a.ID, b.ID))
 	})
-	return all
+	return all, nil
 }
 
 // read asks for each semaphore in turn; they may change meanwhile.
