@@ -144,9 +144,23 @@ func (a *attachment) detach(stdout io.Writer) error {
 	return errors.Join(err, closed)
 }
 
+// abandon does for detach after a fault: it does not touch the memory. The
+// locks belong to the mapping, too: unmapped, it lets go of them at once.
+func (a *attachment) abandon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	unix.Munmap(a.mem)
+	if err := a.enter(ctx); err != nil {
+		return errors.Join(err, a.object.Close())
+	}
+	_, err := a.close()
+	return err
+}
+
 // close removes the object if this was the last who had it, and closes it,
-// which opens the gate and unlocks this member's byte. After an error it does
-// for detach: it does not touch the memory.
+// which opens the gate and unlocks this member's byte. It is for a process
+// that is at the gate: of two that looked at once, each would leave it to the
+// other.
 func (a *attachment) close() (last bool, err error) {
 	others, err := a.others()
 	last = err == nil && others == 0 && ipc.Abandoned(a.object)

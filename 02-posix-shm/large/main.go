@@ -61,8 +61,7 @@ func run(ctx context.Context, stdout io.Writer) error {
 		return errors.Join(err, object.detach(stdout))
 	})
 	if errors.Is(err, ipc.ErrTruncated) {
-		_, closed := object.close()
-		err = errors.Join(err, closed)
+		err = errors.Join(err, object.abandon())
 	}
 	return err
 }
