@@ -182,7 +182,7 @@ func pairs() []pair {
 	someText := strings.Repeat("To be copied, byte for byte.\n", 100)
 	all := []pair{
 		{name: "01-writer-reader", check: prints("Reading Process: Complete"),
-			a: "01/writer -n 2 -interval 300ms", b: "01/reader", slow: "-interval 4s"},
+			a: "01/writer -n 2 -interval 1s", b: "01/reader", slow: "-interval 4s"},
 		{name: "02-main-reader", check: prints("Hello from shared memory!"),
 			a: "02/02-posix-shm", b: "02/reader"},
 		{name: "02-large", check: prints("Press Enter"), together: true, enter: "Press Enter",
@@ -190,7 +190,7 @@ func pairs() []pair {
 		{name: "02-ring", check: prints("Cache line size"),
 			a: "02/producer -n 20000", b: "02/consumer -n 20000"},
 		{name: "03-producer-consumer", check: prints("Consumer: Finished and cleaned up"),
-			a: "03/producer -n 2 -interval 300ms", b: "03/consumer -n 2", slow: "-interval 4s"},
+			a: "03/producer -n 2 -interval 1s", b: "03/consumer -n 2", slow: "-interval 4s"},
 		{name: "03-writer-reader", check: prints(someText), stdin: someText,
 			a: "03/writer", b: "03/reader"},
 	}
@@ -669,7 +669,7 @@ func pidNamespaces(x *experiment, p pair) {
 		return // which do not learn of it
 	}
 	long := p
-	long.a = strings.ReplaceAll(p.a, "-interval 300ms", "-interval 300s")
+	long.a = strings.ReplaceAll(p.a, "-interval 1s", "-interval 300s")
 	long.stdin = ""
 	each(x, []point{at}, func(point) error {
 		t, err := x.begin(long, at, "")

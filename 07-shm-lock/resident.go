@@ -40,7 +40,8 @@ func column(table string, shmid int, name string) (uint64, error) {
 		}
 		id, at := slices.Index(names, "shmid"), slices.Index(names, name)
 		if id < 0 || at < 0 || len(fields) != len(names) {
-			return 0, fmt.Errorf("no columns shmid and %s in /proc/sysvipc/shm", name)
+			return 0, fmt.Errorf("no columns shmid and %s in /proc/sysvipc/shm",
+				name)
 		}
 		if fields[id] == strconv.Itoa(shmid) {
 			return strconv.ParseUint(fields[at], 10, 64)
