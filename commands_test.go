@@ -154,7 +154,7 @@ func commands() map[string]command {
 		"status": {"status STATUS PROGRAM [ARG...]", 2, (*session).status},
 		"until": {"until segment KEY exists|gone|attached N, until semaphores KEY exists, " +
 			"until file FILE exists|gone, " +
-			"until NAME prints TEXT|catches SIGNAL|waits|looks|stands|ends", 2, (*session).until},
+			"until NAME prints TEXT|waits|looks|stands|ends", 2, (*session).until},
 		"segment": {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...",
 			2, (*session).segment},
 		"semaphores": {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY",
@@ -280,18 +280,14 @@ func (s *session) enter(ts *testscript.TestScript, args []string) {
 
 // signal sends a signal. A program that has just ended is no failure.
 func (s *session) signal(ts *testscript.TestScript, args []string) {
-	err := s.process(ts, args[0]).cmd.Process.Signal(signalNamed(ts, args[1]))
+	sig := unix.SignalNum("SIG" + args[1])
+	if sig == 0 {
+		ts.Fatalf("no such signal: %s", args[1])
+	}
+	err := s.process(ts, args[0]).cmd.Process.Signal(sig)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		ts.Fatalf("signal %s: %v", args[0], err)
 	}
-}
-
-func signalNamed(ts *testscript.TestScript, name string) syscall.Signal {
-	sig := unix.SignalNum("SIG" + name)
-	if sig == 0 {
-		ts.Fatalf("no such signal: %s", name)
-	}
-	return sig
 }
 
 // until waits for something that can be seen.
@@ -338,15 +334,6 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 	case "prints":
 		text := strings.Join(args, " ")
 		return func() bool { return strings.Contains(p.stdout()+p.stderr(), text) }
-	case "catches": // it has a handler for the signal
-		if len(args) == 0 {
-			ts.Fatalf("until NAME catches SIGNAL")
-		}
-		bit := uint64(1) << (signalNamed(ts, args[0]) - 1)
-		return func() bool {
-			caught, _ := strconv.ParseUint(statusField(pid, "SigCgt"), 16, 64)
-			return caught&bit != 0
-		}
 	case "ends":
 		return func() bool { return p.within(0) }
 	case "waits": // all its threads sleep, three times in a row
@@ -372,7 +359,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 			return count == 20
 		}
 	}
-	ts.Fatalf("until NAME prints, catches, waits, looks, stands or ends, not %s", what)
+	ts.Fatalf("until NAME prints, waits, looks, stands or ends, not %s", what)
 	return nil
 }
 

@@ -55,8 +55,6 @@ func TestHarness(t *testing.T) {
 		},
 		"prints":       {"start a sh -c 'echo yes >&2; exec tail -f /dev/null'\nuntil a prints yes\nsignal a KILL\nfinish a KILL\n", ""},
 		"prints-never": {"start a echo no\nuntil a prints yes\nfinish a 0\n", "a ended and did not: prints yes"},
-		"catches":      {"start a sh -c 'trap : TERM; while :; do read x; done'\nuntil a catches TERM\nsignal a KILL\nfinish a KILL\n", ""},
-		"catches-none": {"start a true\nuntil a catches INT\nfinish a 0\n", "a ended and did not: catches INT"},
 		"hold":         {"segment make 8 8\nstart h hold 8\nuntil segment 8 attached 1\nsegment remove 8\nsignal h KILL\nfinish h KILL\n", ""},
 		"waits":        {"start a tail -f /dev/null\nuntil a waits\nsignal a KILL\nfinish a KILL\n", ""},
 		"segment":      {"segment make $KEY 8\nuntil segment $KEY exists\nsegment attach $KEY\nuntil segment $KEY attached 1\nsegment detach $KEY\nsegment remove $KEY\nuntil segment $KEY gone\nnothing-left\n", ""},
