@@ -1,23 +1,22 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-// notAllowed adds to an error of SHM_LOCK which limit or right is missing,
-// and what helps. Without the right, CAP_IPC_LOCK, the kernel allows each user
-// RLIMIT_MEMLOCK bytes, for the pages of all segments that he has locked. See
-// getrlimit(2) and capabilities(7).
-func notAllowed(err error, size uint) error {
+// diagnose adds to an error of SHM_LOCK which limit or right is missing, and
+// what helps. With CAP_IPC_LOCK there is no limit. Without it, all segments
+// that a user has locked may have RLIMIT_MEMLOCK bytes together, in whole
+// pages. See getrlimit(2) and capabilities(7).
+func diagnose(err error, size int) error {
 	var limit unix.Rlimit
-	if e := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); e != nil {
-		return errors.Join(err, fmt.Errorf("getrlimit: %w", e))
+	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) != nil {
+		return err
 	}
 	page := uint64(os.Getpagesize())
 	need := (uint64(size) + page - 1) / page * page
