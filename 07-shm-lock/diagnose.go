@@ -20,7 +20,6 @@ func diagnose(err error, size int) error {
 	}
 	page := uint64(os.Getpagesize())
 	need := (uint64(size) + page - 1) / page * page
-	also := ""
 	switch {
 	case err == unix.EPERM && limit.Cur == 0:
 		err = fmt.Errorf("%w: RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is "+
@@ -28,18 +27,14 @@ func diagnose(err error, size int) error {
 	case err == unix.ENOMEM:
 		err = fmt.Errorf("%w: %d bytes of whole pages, and RLIMIT_MEMLOCK is "+
 			"%d", err, need, limit.Cur)
-		also = ", plus what else this user has locked"
 	default:
-		return err
+		return err // it has nothing to do with the limit
 	}
-	switch {
-	case need > limit.Max:
-		return fmt.Errorf("%w\nthe hard limit is %d KiB: only root can raise "+
-			"it, to %d%s", err, limit.Max/1024, need/1024, also)
-	case need <= limit.Cur:
-		return fmt.Errorf("%w\nthis user has locked other segments: wait "+
-			"until they are unlocked, or raise it with ulimit -l", err)
+	cure := "raise it with ulimit -l"
+	if need > limit.Max {
+		cure = fmt.Sprintf("the hard limit is %d KiB: only root can raise it",
+			limit.Max/1024)
 	}
-	return fmt.Errorf("%w\nraise it with ulimit -l, in KiB: %d%s",
-		err, need/1024, also)
+	return fmt.Errorf("%w\n%s, to %d KiB plus what else this user has locked",
+		err, cure, need/1024)
 }
