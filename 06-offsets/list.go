@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -18,8 +18,8 @@ const (
 )
 
 // list is a segment of size bytes with a linked list in it: a header, then
-// the nodes. The tutorial's program in C has the same bytes there. Offsets are
-// bytes from the start of the segment, wherever a process has that.
+// the nodes. The tutorial's C program has the same bytes there. An offset
+// counts bytes from the start of the segment.
 type list []byte
 
 // header is at offset 0.
@@ -28,7 +28,7 @@ type header struct {
 	first atomic.Int64 // offset 8: offset of the first node, or end
 }
 
-// node is where the one before it says, 16 bytes.
+// node is 16 bytes, at the offset that the node before it has in next.
 type node struct {
 	next  atomic.Int64 // offset 0: offset of the next node, or end
 	value atomic.Int32 // offset 8
@@ -36,15 +36,15 @@ type node struct {
 
 func (l list) header() *header { return (*header)(unsafe.Pointer(&l[0])) }
 
-// node turns an offset into a pointer, which is for this process only.
+// node turns an offset into a pointer, which is good in this process only.
 func (l list) node(offset int64) *node {
 	bytes := l[offset : offset+nodeSize] // panics if it is not all inside
 	return (*node)(unsafe.Pointer(&bytes[0]))
 }
 
 // build makes a list of n nodes, one after the other: 10, 20, 30 and so on.
-// Each link is an offset from the start of the segment; plus base, which is
-// 0, unless pointers are wanted.
+// Each link is base plus an offset. base is 0, or for -absolute the address of
+// the segment. The first link is stored last: before that there is no list.
 func (l list) build(n, base int64) {
 	link := func(i int64) int64 {
 		if i == n {
@@ -61,10 +61,10 @@ func (l list) build(n, base int64) {
 	l.header().first.Store(link(0))
 }
 
-// walk returns the values of the list. It trusts nothing in the segment: it
-// looks at most at as many nodes as a segment holds, none of them outside of
-// it; and it reads each field once, so that what it has checked is what it
-// uses, even if another process writes there meanwhile.
+// walk returns the values of the list. It trusts nothing in the segment. It
+// visits at most as many nodes as a segment holds, and none outside of it. It
+// reads each field once: what it has checked is what it uses, even if another
+// process writes there meanwhile.
 func (l list) walk() (values []int32, err error) {
 	count := int64(l.header().count.Load())
 	if count < 0 || count > maxNodes {

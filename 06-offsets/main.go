@@ -1,13 +1,14 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
-// 06-offsets builds a linked list in a shared memory segment, and starts
-// itself once more as another process, which walks it. The other has the
-// segment at another address: so the links are offsets, and not pointers.
+// 06-offsets builds a linked list in a shared memory segment. Then it starts
+// itself again, as another process, which walks the list. That process has
+// the segment at another address, so each link is an offset, not a pointer.
 //
 //	$ go run ./06-offsets
 //	$ go run ./06-offsets -absolute
 //
-// The second stores pointers, and shows what becomes of them. See shmop(2).
+// The second command stores pointers, and shows what becomes of them. See
+// ftok(3), shmget(2), shmop(2), shmctl(2).
 package main
 
 import (
@@ -15,98 +16,125 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
 	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/06-offsets/ipc"
 )
 
 var (
-	key      = ipc.Ftok("/tmp", 'Z')
-	mode     = ipc.Mode(0o600)
-	nodes    = flag.Int64("n", 3, "`number` of nodes in the list, up to 255")
+	key      = flag.Int("key", ftok("/tmp", 'Z'), "`key` of the segment")
+	nodes    = flag.Uint("n", 3, "`number` of nodes in the list, up to 255")
 	absolute = flag.Bool("absolute", false, "store pointers: wrong on purpose")
-
-	// What the builder passes to the walker that it starts.
-	walkID = flag.Int("walk", -1, "walk the list in the segment of this `id`")
-	notAt  = flag.Uint64("not", 0, "have it anywhere but at this `address`")
+	notAt    = flag.Uint64("not", 0, "the walker's `address` must differ")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	flag.Var(&mode, "mode", "permission `bits` of the segment, octal")
-	ipc.Main(func(ctx context.Context, stdout io.Writer) error {
-		if *walkID >= 0 {
-			return walk(stdout)
-		}
-		return build(ctx)
-	})
+	log.SetFlags(0)
+	log.SetPrefix("06-offsets: ")
+	flag.Parse()
+	walks := flag.NArg() == 2 && flag.Arg(0) == "walk"
+	if flag.NArg() > 0 && !walks { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	run := build
+	if walks {
+		run = walk
+	}
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
 // build is the first process.
 func build(ctx context.Context) error {
-	if *nodes > maxNodes {
-		return ipc.Usage(fmt.Sprintf("-n %d: at most %d fit", *nodes, maxNodes))
-	} else if key == 0 {
-		return errors.New("ftok /tmp: no such file\nchoose a key with -key")
+	if *key < 1 || *key > 0xffffffff || *nodes > uint(maxNodes) {
+		return errors.New("-key or -n is out of range")
 	}
 
-	// Create the segment (shmget), attach it wherever the kernel likes
-	// (shmat), and mark it for removal (shmctl): it ends with its users.
-	shmid, mem, err := ipc.CreateTransient(ctx, key, size, mode)
+	// Create the segment, for this user only. With IPC_EXCL it is sure to be
+	// a new one. Another run has the key for an instant: look again, for 1 s.
+	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, size, create)
+	for n := 0; err == unix.EEXIST && n < 100; n++ {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+			shmid, err = unix.SysvShmGet(*key, size, create)
+		}
+	}
+	if err == unix.EEXIST {
+		err = fmt.Errorf("%w: in use, or left by a killed run\nchoose another "+
+			"key with -key; ipcrm -M %#x removes the segment", err, *key)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
-	// Build the list. A link is the way from the segment's start to a node;
-	// or, wrong on purpose, an address.
-	base := uint64(0)
+	// Attach it, at an address that the kernel chooses.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+
+	// Mark it for removal at once. The key is free again, and the id leads to
+	// the segment until the last process detaches it, or is killed.
+	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	} else if e != nil {
+		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
+	}
+
+	// Build the list. A link is an offset: base is 0.
+	base := int64(0)
 	if *absolute {
-		ipc.Note("wrong on purpose: each link is a pointer of this process")
-		base = address(mem)
+		log.Print("wrong on purpose: each link is a pointer of this process")
+		base = int64(address(mem))
 	}
-	list(mem).build(*nodes, int64(base))
-	ipc.Note("built at %#x", address(mem))
+	list(mem).build(int64(*nodes), base)
+	log.Printf("built at %#x", address(mem))
 
-	// Let another process walk it. By now only the id leads to the segment.
-	walker, err := ipc.StartChild(ctx, os.Stdout,
-		fmt.Sprintf("-walk=%d", shmid), fmt.Sprintf("-not=%#x", address(mem)),
-		fmt.Sprintf("-absolute=%t", *absolute))
+	// Start the walker. Go cannot fork, so this program starts once more.
+	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	return errors.Join(outcome(ctx, walker), ipc.Detach(mem))
+	walker := exec.CommandContext(ctx, self, // killed when ctx ends
+		fmt.Sprintf("-not=%#x", address(mem)),
+		fmt.Sprintf("-absolute=%t", *absolute), "walk", strconv.Itoa(shmid))
+	walker.Stdout, walker.Stderr = os.Stdout, os.Stderr
+	// It is killed, too, when this thread ends: if the builder is killed.
+	runtime.LockOSThread()
+	walker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err = walker.Run(); ctx.Err() != nil {
+		err = context.Cause(ctx)
+	} else if err != nil {
+		err = fmt.Errorf("walker: %w", err) // which has said why
+	}
+
+	// Detach the segment. A program that only exits detaches it, too.
+	if e := unix.SysvShmDetach(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
+	}
+	return err
 }
 
-// walk is the second process.
-func walk(stdout io.Writer) error {
-	// Take the address that the builder has, so that the kernel must choose
-	// another, and attach the segment (shmat), for reading only.
-	if err := reserve(*notAt); err != nil {
-		return err
+// ftok makes a key of a file and a letter, as ftok(3) does. It is 0 if there
+// is no such file. Two files may have the same key.
+func ftok(path string, letter byte) int {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
 	}
-	mem, err := ipc.Attach(*walkID, unix.SHM_RDONLY)
-	if err != nil {
-		return err
-	} else if len(mem) != size {
-		return fmt.Errorf("segment %d: %d bytes, %d wanted", *walkID,
-			len(mem), size)
-	}
-	ipc.Note("walks at %#x", address(mem))
-	if *absolute {
-		return list(mem).follow()
-	}
-
-	// Walk the list, from offset to offset.
-	values, err := list(mem).walk()
-	if err != nil {
-		return fmt.Errorf("segment %d: %w", *walkID, err)
-	}
-	fmt.Fprintln(stdout, "Reading linked list from shared memory:")
-	for _, value := range values {
-		fmt.Fprintf(stdout, "  value = %d\n", value)
-	}
-	return ipc.Detach(mem)
+	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

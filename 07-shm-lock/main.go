@@ -1,13 +1,13 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
-// 07-shm-lock locks a shared memory segment into RAM, looks whether it is
-// locked, and unlocks it. At each step it shows how much of the segment is
-// resident: in RAM at all. Locking brings nothing there, touching does.
+// 07-shm-lock locks a shared memory segment into RAM, asks the kernel whether
+// it is locked, and unlocks it. At each step it shows how much of the segment
+// is resident, which means in RAM. Locking brings nothing there. Touching does.
 //
 //	$ go run ./07-shm-lock
 //	$ (ulimit -l 0; go run ./07-shm-lock)
 //
-// The second one may lock nothing. See SHM_LOCK in shmctl(2).
+// The second run may lock nothing. See SHM_LOCK in shmctl(2), and mincore(2).
 package main
 
 import (
@@ -15,55 +15,85 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"math"
+	"log"
 	"os"
+	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/07-shm-lock/ipc"
 )
 
 var (
-	key  = ipc.Ftok("/tmp", 'L')
-	mode = ipc.Mode(0o600)
-	size = flag.Uint("size", 4096, "`bytes` of the segment")
+	key  = flag.Int("key", ftok("/tmp", 'L'), "`key` of the segment")
+	size = flag.Int("size", 4096, "`bytes` of the segment")
 )
 
 // Commands of shmctl(2) and a bit of shm_perm.mode that x/sys/unix lacks.
 const (
-	shmLock   = 11
-	shmUnlock = 12
-	shmLocked = 0o2000
+	shmLock   = 11     // SHM_LOCK in <linux/shm.h>
+	shmUnlock = 12     // SHM_UNLOCK
+	shmLocked = 0o2000 // SHM_LOCKED
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	flag.Var(&mode, "mode", "permission `bits` of the segment, octal")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("07-shm-lock: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	if *size == 0 || *size > math.MaxInt {
-		return ipc.Usage(fmt.Sprintf("-size %d", *size))
-	} else if key == 0 {
-		return errors.New("ftok /tmp: no such file\nchoose a key with -key")
+func run(ctx context.Context) error {
+	if *key < 1 || *key > 0xffffffff || *size < 1 {
+		return errors.New("-key or -size is out of range")
 	}
 
-	// Create the segment (shmget), attach it (shmat), and mark it for removal
-	// (shmctl): it ends with this process.
-	shmid, mem, err := ipc.CreateTransient(ctx, key, int(*size), mode)
-	if err != nil {
-		return err
+	// Create the segment, for this user only. With IPC_EXCL it is sure to be
+	// a new one. Another run has the key for an instant: look again, for 1 s.
+	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, *size, create)
+	for n := 0; err == unix.EEXIST && n < 100; n++ {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+			shmid, err = unix.SysvShmGet(*key, *size, create)
+		}
 	}
-	show("before locking", shmid)
+	if err == unix.EEXIST {
+		err = fmt.Errorf("%w: in use, or left by a killed run\nchoose another "+
+			"key with -key; ipcrm -M %#x removes the segment", err, *key)
+	}
+	if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
+	}
+
+	// Attach it, and mark it for removal at once: it ends with this process,
+	// however that ends, and the lock ends with it.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	} else if e != nil {
+		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
+	}
+	show("before locking", mem)
 
 	// Lock it: what is in RAM stays there, and so does what will come.
 	if _, err := unix.SysvShmCtl(shmid, shmLock, nil); err != nil {
 		return fmt.Errorf("shmctl SHM_LOCK segment %d: %w", shmid,
-			notAllowed(err, *size))
+			diagnose(err, len(mem)))
 	}
-	fmt.Fprintln(stdout, "Segment locked into RAM")
+	fmt.Println("Segment locked into RAM")
 
 	// Ask the kernel whether it is locked.
 	var info unix.SysvShmDesc
@@ -74,19 +104,34 @@ func run(ctx context.Context, stdout io.Writer) error {
 	if info.Perm.Mode&shmLocked != 0 {
 		locked = "YES"
 	}
-	fmt.Fprintf(stdout, "SHM_LOCKED flag set: %s\n", locked)
-	show("after locking", shmid)
+	fmt.Println("SHM_LOCKED flag set:", locked)
+	show("after locking", mem)
 
 	// Touch it: one byte of each page, and the page is there.
 	for i := 0; i < len(mem) && ctx.Err() == nil; i += os.Getpagesize() {
 		mem[i] = 1
 	}
-	show("after touching", shmid)
+	show("after touching", mem)
 
 	// Unlock it: what is in RAM may go, but need not.
 	if _, err := unix.SysvShmCtl(shmid, shmUnlock, nil); err != nil {
 		return fmt.Errorf("shmctl SHM_UNLOCK segment %d: %w", shmid, err)
 	}
-	fmt.Fprintln(stdout, "Segment unlocked")
-	return ipc.Detach(mem)
+	fmt.Println("Segment unlocked")
+
+	// Detach it. Only now does the kernel remove it.
+	if err := unix.SysvShmDetach(mem); err != nil {
+		return fmt.Errorf("shmdt segment %d: %w", shmid, err)
+	}
+	return context.Cause(ctx)
+}
+
+// ftok makes a key of a file and a letter, as ftok(3) does. It is 0 if there
+// is no such file. Two files may have the same key.
+func ftok(path string, letter byte) int {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

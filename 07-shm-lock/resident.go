@@ -1,51 +1,40 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
-	"fmt"
+	"log"
 	"os"
-	"slices"
-	"strconv"
-	"strings"
+	"unsafe"
 
-	"example.com/shm-by-example/07-shm-lock/ipc"
+	"golang.org/x/sys/unix"
 )
 
-// show says how many bytes of a segment are resident: its pages that are in
-// RAM, whichever process brought them there. A container may hide the table,
-// and a kernel may have no such column: then it says so.
-func show(when string, shmid int) {
-	var rss uint64
-	table, err := os.ReadFile("/proc/sysvipc/shm")
-	if err == nil {
-		rss, err = column(string(table), shmid, "rss")
-	}
+// show says how much of a segment is resident. Where the kernel does not tell,
+// it says so: the lesson works all the same.
+func show(when string, mem []byte) {
+	n, err := resident(mem)
 	if err != nil {
-		ipc.Note("resident %s: not known: %v", when, err)
+		log.Printf("resident %s: not known: mincore: %v", when, err)
 		return
 	}
-	ipc.Note("resident %s: %d bytes", when, rss)
+	log.Printf("resident %s: %d bytes", when, n)
 }
 
-// column finds a number in the kernel's table of segments, whose first line
-// names the columns. See proc_sysvipc(5).
-func column(table string, shmid int, name string) (uint64, error) {
-	var names []string
-	for line := range strings.Lines(table) {
-		fields := strings.Fields(line)
-		if names == nil {
-			names = fields
-			continue
-		}
-		id, at := slices.Index(names, "shmid"), slices.Index(names, name)
-		if id < 0 || at < 0 || len(fields) != len(names) {
-			return 0, fmt.Errorf("no columns shmid and %s in /proc/sysvipc/shm",
-				name)
-		}
-		if fields[id] == strconv.Itoa(shmid) {
-			return strconv.ParseUint(fields[at], 10, 64)
-		}
+// resident counts the bytes of a segment's pages that are in RAM, whichever
+// process brought them there. mincore(2) fills in a byte for each page, whose
+// lowest bit says so. x/sys/unix has no wrapper for it.
+func resident(mem []byte) (bytes int, err error) {
+	page := os.Getpagesize()
+	pages := make([]byte, (len(mem)+page-1)/page)
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE,
+		uintptr(unsafe.Pointer(&mem[0])), uintptr(len(mem)),
+		uintptr(unsafe.Pointer(&pages[0])))
+	if errno != 0 {
+		return 0, errno
 	}
-	return 0, fmt.Errorf("no segment %d in /proc/sysvipc/shm", shmid)
+	for _, p := range pages {
+		bytes += int(p&1) * page
+	}
+	return bytes, nil
 }

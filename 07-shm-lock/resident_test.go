@@ -1,35 +1,34 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
-import "testing"
+import (
+	"os"
+	"testing"
 
-// The table has more columns on some kernels: their names are to be
-// relied on, and not their places.
-func TestColumn(t *testing.T) {
-	const table = `       key      shmid perms  size   rss  swap
-         0          7  3600  4096     0     0
-      4660          8  1600  8192  4096     0
-`
-	for _, c := range []struct {
-		table, name string
-		shmid       int
-		want        uint64
-		ok          bool
-	}{
-		{table, "rss", 7, 0, true},
-		{table, "rss", 8, 4096, true},
-		{table, "size", 8, 8192, true},
-		{table, "rss", 4660, 0, false},
-		{table, "RSS", 7, 0, false},
-		{"", "rss", 7, 0, false},
-		{"key shmid\n0 7\n", "rss", 7, 0, false},
-		{"key shmid rss\n0 7\n", "rss", 7, 0, false},
-		{"key shmid rss\n0 7 many\n", "rss", 7, 0, false},
-	} {
-		got, err := column(c.table, c.shmid, c.name)
-		if got != c.want || (err == nil) != c.ok {
-			t.Errorf("%s of %d: %d, %v", c.name, c.shmid, got, err)
+	"golang.org/x/sys/unix"
+)
+
+// Each page that somebody has touched is in RAM, wherever it is, and no other.
+func TestResident(t *testing.T) {
+	page := os.Getpagesize()
+	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 9*page+1, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := unix.SysvShmAttach(id, 0, 0)
+	unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SysvShmDetach(mem)
+	for i, touched := range []int{0, 1, 1, 8, 9} {
+		if i > 0 {
+			mem[touched*page] = 1
+		}
+		want := map[int]int{0: 0, 1: 1, 2: 1, 3: 2, 4: 3}[i] * page
+		if got, err := resident(mem); got != want || err != nil {
+			t.Errorf("%d: %d bytes, %v; want %d", i, got, err, want)
 		}
 	}
 }
