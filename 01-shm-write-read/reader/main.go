@@ -57,7 +57,7 @@ func run(ctx context.Context) error {
 	// Find it.
 	shmid, err := unix.SysvShmGet(*key, segment.Size, 0)
 	if err == unix.ENOENT {
-		return run(ctx) // the writer has just ended: wait for the next
+		return run(ctx) // the writer has just ended: begin again
 	} else if err != nil {
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
@@ -91,7 +91,8 @@ func run(ctx context.Context) error {
 // has gone before that.
 func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 	writer int32) error {
-	last, mixed := byte(0), 0 // the last block's letter; looks at no block
+	last := byte(0) // the letter of the last block
+	mixed := 0      // looks that found no whole block
 	for {
 		// The order counts: the block comes last, so none is overlooked that
 		// was written before the writer ended, or set complete.
@@ -102,7 +103,7 @@ func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 		case err != nil:
 			return err
 		case text == "":
-		case !whole:
+		case !whole: // for a second, or at the end: say it once
 			if mixed++; mixed == 100 || complete && mixed < 100 {
 				log.Printf("no block of one character: the segment holds "+
 					"%.20q", text)

@@ -23,7 +23,9 @@ func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
 			return -1, err
 		}
 		runs, waited := Runs(ds.Cpid), time.Since(start)
-		young := ds.Atime == 0 && waited < 2*time.Second // being created
+		// Nobody has ever attached it: is it just being created?
+		young := ds.Atime == 0 && waited < 2*time.Second
+		// Its writer was killed: its readers notice, and leave within 2 s.
 		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
 		switch {
 		case young || leaving:
@@ -62,15 +64,15 @@ const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 
 // WaitForWriter waits until a segment of key has a writer, says so once, and
 // returns the writer's pid: the creator's. If that has ended, a C writer may
-// have taken the segment over, and attached it last. 0 is a process of another
-// PID namespace.
+// have taken the segment over. Then it is most likely the process that attached
+// or detached last. 0 is a process of another PID namespace.
 func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 	for said := false; ; said = true {
 		_, ds, err := find(key)
 		switch {
 		case err != nil && err != unix.ENOENT:
 			return 0, err
-		case Runs(ds.Cpid): // even if it is not attached just now
+		case Runs(ds.Cpid): // even if it is not attached just now; never 0
 			return ds.Cpid, nil
 		case ds.Nattch > 0 && ds.Cpid != 0 && Runs(ds.Lpid):
 			return ds.Lpid, nil
@@ -92,7 +94,7 @@ func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 func Gone(shmid int, pid int32) bool {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
-	return err != nil || !Runs(pid) && (pid != 0 || ds.Nattch == 1)
+	return err != nil || (!Runs(pid) && (pid != 0 || ds.Nattch == 1))
 }
 
 // find finds the segment of key, and what the kernel knows of it. One of

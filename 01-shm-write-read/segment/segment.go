@@ -6,6 +6,7 @@
 package segment
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -31,7 +32,8 @@ type Shared struct {
 	Buf      [BlockSize + 1]byte // offset 8: one character throughout, and NUL
 }
 
-// View lays Shared over an attached segment. It panics if mem is too short.
+// View lays Shared over an attached segment. The conversion to an array looks
+// at the length, and panics if mem is too short.
 func View(mem []byte) *Shared {
 	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem)))
 }
@@ -39,10 +41,13 @@ func View(mem []byte) *Shared {
 // Claim makes an empty segment this writer's, and tells whether it was. Of two
 // writers that try, one gets it. Complete is 2 then, until the first block. A
 // segment that this writer did not create must stay empty for 1.5 s: the
-// process that has just created it may be another writer.
-func (s *Shared) Claim(created bool) bool {
-	for n := 0; !created && n < 150 && s.Cnt.Load() == 0; n++ {
-		time.Sleep(PollInterval)
+// process that has just created it may be another writer. CompareAndSwap
+// stores 2 only if there is 0, and nobody can come in between.
+func (s *Shared) Claim(ctx context.Context, created bool) bool {
+	for n := 0; n < 150 && !created && s.Cnt.Load() == 0; n++ {
+		if ctx.Err() == nil {
+			time.Sleep(PollInterval)
+		}
 	}
 	if !s.Complete.CompareAndSwap(0, 2) {
 		return false
@@ -82,9 +87,11 @@ func (s *Shared) Block() (text string, whole bool, err error) {
 	return text, whole, nil
 }
 
-// Missed counts the letters between last, 0 at first, and the one seen now.
+// Missed counts the letters between the last one, 0 if there was none, and the
+// one seen now.
 func Missed(last, now byte) int {
-	i, j := strings.IndexByte(letters, last), strings.IndexByte(letters, now)
+	i := strings.IndexByte(letters, last) // -1 if there was none: before A
+	j := strings.IndexByte(letters, now)
 	if j < 0 {
 		return 0 // another program's character
 	}

@@ -72,13 +72,13 @@ func TestBlock(t *testing.T) {
 // Of two writers that want the same empty segment, one gets it.
 func TestClaim(t *testing.T) {
 	s := new(Shared)
-	if !s.Claim(true) || s.Claim(true) {
+	if !s.Claim(t.Context(), true) || s.Claim(t.Context(), true) {
 		t.Error("claimed never, or twice")
 	}
 	// One that is there already may be of a writer that is about to write.
 	other := new(Shared)
 	time.AfterFunc(300*time.Millisecond, func() { other.Fill(0) })
-	if other.Claim(false) {
+	if other.Claim(t.Context(), false) {
 		t.Error("claimed, and its creator was about to write")
 	}
 	for name, use := range map[string]func(*Shared){
@@ -89,7 +89,7 @@ func TestClaim(t *testing.T) {
 		s := new(Shared)
 		use(s)
 		before := s.Complete.Load()
-		if s.Claim(true) || s.Complete.Load() != before {
+		if s.Claim(t.Context(), true) || s.Complete.Load() != before {
 			t.Errorf("%s is used, and it was claimed or changed", name)
 		}
 	}

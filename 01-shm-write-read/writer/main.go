@@ -59,10 +59,12 @@ func run(ctx context.Context) error {
 	shmid, err := unix.SysvShmGet(*key, segment.Size, flags)
 	created := true
 	for err == unix.EEXIST {
-		// There is one already. If a killed writer left it, it goes. If a C
-		// reader made it and waits at it, it is empty, and we use it.
+		// There is one already. If a killed writer left it, it goes, and the
+		// key is free: ENOENT. If a C reader made it and waits at it, it is
+		// empty, and we use it. Any other error ends the loop.
 		shmid, err = segment.RemoveLeftover(ctx, *key)
-		if created = err == unix.ENOENT; created {
+		created = (err == unix.ENOENT)
+		if created {
 			shmid, err = unix.SysvShmGet(*key, segment.Size, flags)
 		}
 	}
@@ -82,7 +84,7 @@ func run(ctx context.Context) error {
 
 	// From now on it is memory like any other. Is it ours alone to write to?
 	shared := segment.View(mem)
-	if !shared.Claim(created) {
+	if !shared.Claim(ctx, created) {
 		unix.SysvShmDetach(mem)
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key),
 			segment.InUse(*key))
@@ -91,7 +93,8 @@ func run(ctx context.Context) error {
 	// Transfer blocks of data into it. No system call is needed for that.
 	err = write(ctx, shared)
 
-	// Detach it. A program that only exits detaches, too.
+	// Detach it. A program that only exits detaches, too. Whoever uses mem
+	// after this crashes: there is nothing at that address any more.
 	if e := unix.SysvShmDetach(mem); e != nil {
 		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
 	}
