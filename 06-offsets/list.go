@@ -43,14 +43,15 @@ func (l list) node(offset int64) *node {
 }
 
 // build makes a list of n nodes, one after the other: 10, 20, 30 and so on.
-// Each link is base plus an offset. base is 0, or for -absolute the address of
-// the segment. The first link is stored last: before that there is no list.
-func (l list) build(n, base int64) {
+// A link counts from origin: from 0 it is an offset, and from the address of
+// the segment it is a pointer, for -absolute. The first link is stored last:
+// before that there is no list.
+func (l list) build(n, origin int64) {
 	link := func(i int64) int64 {
 		if i == n {
 			return end
 		}
-		return base + headerSize + i*nodeSize
+		return origin + headerSize + i*nodeSize
 	}
 	l.header().count.Store(int32(n))
 	for i := range n {

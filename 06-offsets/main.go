@@ -48,17 +48,17 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(),
 		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
-	run := build
+	run := runBuilder
 	if walks {
-		run = walk
+		run = runWalker
 	}
 	if err := run(ctx); err != nil {
 		log.Fatal(err)
 	}
 }
 
-// build is the first process.
-func build(ctx context.Context) error {
+// runBuilder is the first process.
+func runBuilder(ctx context.Context) error {
 	if *key < 1 || *key > 0xffffffff || *nodes > uint(maxNodes) {
 		return errors.New("-key or -n is out of range")
 	}
@@ -86,8 +86,9 @@ func build(ctx context.Context) error {
 	// Attach it, at an address that the kernel chooses.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 
-	// Mark it for removal at once. The key is free again, and the id leads to
-	// the segment until the last process detaches it, or is killed.
+	// Mark it for removal at once, also if attaching failed: then it must go,
+	// too. The key is free again. The id leads to the segment until the last
+	// process detaches it, or is killed.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
@@ -95,13 +96,13 @@ func build(ctx context.Context) error {
 		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
 	}
 
-	// Build the list. A link is an offset: base is 0.
-	base := int64(0)
+	// Build the list. A link counts from origin: from 0 it is an offset.
+	origin := int64(0)
 	if *absolute {
 		log.Print("wrong on purpose: each link is a pointer of this process")
-		base = int64(address(mem))
+		origin = int64(address(mem))
 	}
-	list(mem).build(int64(*nodes), base)
+	list(mem).build(int64(*nodes), origin)
 	log.Printf("built at %#x", address(mem))
 
 	// Start the walker. Go cannot fork, so this program starts once more.
@@ -113,11 +114,13 @@ func build(ctx context.Context) error {
 		fmt.Sprintf("-not=%#x", address(mem)),
 		fmt.Sprintf("-absolute=%t", *absolute), "walk", strconv.Itoa(shmid))
 	walker.Stdout, walker.Stderr = os.Stdout, os.Stderr
-	// It is killed, too, when this thread ends: if the builder is killed.
+	// If the builder is killed, so is the walker. Linux sends the signal when
+	// the thread that started it ends. Go might end it early, so we keep it.
 	runtime.LockOSThread()
 	walker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	if err = walker.Run(); ctx.Err() != nil {
-		err = context.Cause(ctx)
+	err = walker.Run()
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // the signal, which has ended the walker, too
 	} else if err != nil {
 		err = fmt.Errorf("walker: %w", err) // which has said why
 	}

@@ -15,8 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// walk is the second process. Its arguments are: walk ID.
-func walk(context.Context) error {
+// runWalker is the second process. Its arguments are: walk ID. SIGTERM does not
+// end a write that is blocked: the walker ends after it. SIGKILL ends it at
+// once, and that is what the builder sends.
+func runWalker(ctx context.Context) error {
 	shmid, err := strconv.Atoi(flag.Arg(1))
 	if err != nil {
 		return fmt.Errorf("walk: %w", err)
@@ -59,7 +61,7 @@ func walk(context.Context) error {
 	if err := unix.SysvShmDetach(mem); err != nil {
 		return fmt.Errorf("shmdt segment %d: %w", shmid, err)
 	}
-	return nil
+	return context.Cause(ctx)
 }
 
 // address is where this process has a segment.

@@ -25,8 +25,8 @@ func diagnose(err error, size int) error {
 		err = fmt.Errorf("%w: RLIMIT_MEMLOCK is 0, and CAP_IPC_LOCK is "+
 			"missing", err)
 	case err == unix.ENOMEM:
-		err = fmt.Errorf("%w: %d bytes of whole pages, and RLIMIT_MEMLOCK is "+
-			"%d", err, need, limit.Cur)
+		err = fmt.Errorf("%w: %d bytes, plus what this user has locked "+
+			"already, are more than RLIMIT_MEMLOCK, %d", err, need, limit.Cur)
 	default:
 		return err // it has nothing to do with the limit
 	}

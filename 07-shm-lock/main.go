@@ -7,7 +7,8 @@
 //	$ go run ./07-shm-lock
 //	$ (ulimit -l 0; go run ./07-shm-lock)
 //
-// The second run may lock nothing. See SHM_LOCK in shmctl(2), and mincore(2).
+// The second run may lock nothing, unless you are root, who has no limit. See
+// SHM_LOCK in shmctl(2), and mincore(2).
 package main
 
 import (
@@ -78,7 +79,8 @@ func run(ctx context.Context) error {
 	}
 
 	// Attach it, and mark it for removal at once: it ends with this process,
-	// however that ends, and the lock ends with it.
+	// however that ends, and the lock ends with it. Mark it also if attaching
+	// failed: then it must go, too.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {
@@ -107,7 +109,8 @@ func run(ctx context.Context) error {
 	fmt.Println("SHM_LOCKED flag set:", locked)
 	show("after locking", mem)
 
-	// Touch it: one byte of each page, and the page is there.
+	// Touch it: one byte of each page, and the page is there. A signal ends
+	// the loop, which may be long, and not the program: it still cleans up.
 	for i := 0; i < len(mem) && ctx.Err() == nil; i += os.Getpagesize() {
 		mem[i] = 1
 	}
