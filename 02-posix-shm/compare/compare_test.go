@@ -61,6 +61,24 @@ func TestDigits(t *testing.T) {
 	}
 }
 
+// TestOneCore is not known if the kernel tells nothing of either CPU.
+func TestOneCore(t *testing.T) {
+	for _, c := range []struct {
+		a, b string
+		want *bool
+	}{
+		{"0-1", "0-1", new(true)},
+		{"0", "1", new(false)},
+		{"", "", nil},
+		{"0", "", nil},
+	} {
+		got := oneCore(c.a, c.b)
+		if (got == nil) != (c.want == nil) || got != nil && *got != *c.want {
+			t.Errorf("oneCore(%q, %q) = %v, want %v", c.a, c.b, got, c.want)
+		}
+	}
+}
+
 // TestTable has figures as wide as they come: 100 columns are enough.
 func TestTable(t *testing.T) {
 	wide := figures{Name: "System V queue", Median: 99999, P99: 999999,
@@ -70,7 +88,7 @@ func TestTable(t *testing.T) {
 			throughput{Size: b.Size, Rate: 99999})
 	}
 	r := result{RoundTrips: 1, Blocks: blocks(false), Placements: []placement{{
-		CPUs: [2]int{998, 999}, OneCore: true,
+		CPUs: [2]int{998, 999}, OneCore: new(true),
 		Mechanisms: []figures{wide}}}}
 	var text strings.Builder
 	if err := r.print(&text); err != nil {

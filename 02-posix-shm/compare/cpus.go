@@ -1,10 +1,11 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,22 +23,30 @@ func placements() ([]placement, error) {
 			cpus = append(cpus, cpu)
 		}
 	}
-	all := []placement{{Name: "one CPU", CPUs: [2]int{cpus[0], cpus[0]}}}
+	all := []placement{{Name: "one CPU", CPUs: [2]int{cpus[0], cpus[0]},
+		OneCore: new(false)}}
 	if len(cpus) == 2 {
 		all = append(all, placement{Name: "two CPUs", CPUs: [2]int(cpus),
-			OneCore: siblings(cpus[0]) == siblings(cpus[1])})
+			OneCore: oneCore(siblings(cpus[0]), siblings(cpus[1]))})
 	}
 	return all, nil
 }
 
-// siblings lists the CPUs which are threads of the core of this one.
+// siblings lists the CPUs which are threads of the core of this one; nothing
+// where that is not known. Virtual machines and containers may lack the file.
 func siblings(cpu int) string {
-	list, err := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/"+
+	list, _ := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/"+
 		"topology/thread_siblings_list", cpu))
-	if err != nil {
-		return fmt.Sprint(cpu) // not known: a core of its own
+	return strings.TrimSpace(string(list))
+}
+
+// oneCore tells by two such lists whether it is the same core; nil if that is
+// not known.
+func oneCore(a, b string) *bool {
+	if a == "" || b == "" {
+		return nil
 	}
-	return string(list)
+	return new(a == b)
 }
 
 // onCPU calls start with this thread on the CPU: what it starts stays there.

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -60,7 +60,7 @@ func (p placement) print(stdout io.Writer) error {
 		where = fmt.Sprintf("One process on CPU %d, the other on CPU %d",
 			p.CPUs[0], p.CPUs[1])
 	}
-	if p.OneCore {
+	if p.OneCore != nil && *p.OneCore {
 		where += ", which are threads of one core"
 	}
 	longest := 0.0
