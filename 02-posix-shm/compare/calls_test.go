@@ -60,7 +60,8 @@ func TestCalls(t *testing.T) {
 					// What cannot be otherwise, if all goes by messages.
 					wants := map[string]float64{"pipe": 2, "memory, semop": 4}
 					want, ok := wants[m.name]
-					if err == nil && (program != kernel || ok && program != want) {
+					if err == nil && (program != kernel ||
+						ok && program != want) {
 						t.Errorf("%v calls a message, and %v by the kernel's "+
 							"count, want %v", program, kernel, want)
 					}
@@ -183,7 +184,8 @@ func (p *pair) countCalls(cancel func()) (program, kernel float64, err error) {
 }
 
 // look counts the system call at which the thread has stopped, unless it is a
-// mark: the program measures itself before and after each work. See PTRACE_GET_SYSCALL_INFO in ptrace(2), there since Linux 5.3.
+// mark: the program measures itself before and after each work. See
+// PTRACE_GET_SYSCALL_INFO in ptrace(2), there since Linux 5.3.
 func (t *tracee) look(pid int) error {
 	var info struct {
 		_  [3]uint64

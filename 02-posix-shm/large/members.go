@@ -72,19 +72,19 @@ func isFirst(shared *shared, fd int) (bool, error) {
 // then has the lease: nobody opens the object until it is closed. Of two that
 // leave at once without the lock, each would find the other still there.
 func isLast(fd int) (bool, error) {
-	err := error(unix.EAGAIN)
-	for try := 0; try < 100 && (err == unix.EAGAIN || err == unix.EINTR); try++ {
-		if try > 0 {
-			time.Sleep(10 * time.Millisecond)
-		}
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	for try := 0; err != nil && try < 100; try++ {
+		time.Sleep(10 * time.Millisecond)
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err == unix.EAGAIN {
 		return false, nil // a process that has it for so long is the last
+	} else if err != nil {
+		return false, fmt.Errorf("flock %s: %w", *name, err)
 	}
-	e := object.LeaseSoon(fd, *name)
-	if e != nil && e != unix.EAGAIN {
-		err = e
+	err = object.LeaseSoon(fd, *name)
+	if err == unix.EAGAIN {
+		return false, nil
 	}
-	return e == nil && object.HasName(fd), err
+	return err == nil && object.HasName(fd), err
 }

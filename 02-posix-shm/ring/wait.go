@@ -76,7 +76,8 @@ func wake(index, waits *atomic.Uint32) {
 }
 
 // futexWait sleeps as long as *word is value, until futexWake wakes it, and at
-// most for d. It may return for no reason: look at the word again. See futex(2).
+// most for d. It may return for no reason: look at the word again. See
+// futex(2).
 func futexWait(word *atomic.Uint32, value uint32, d time.Duration) {
 	const futexWait = 0 // FUTEX_WAIT; not private: other processes share it
 	limit := unix.NsecToTimespec(int64(d))
