@@ -373,9 +373,10 @@ func raceEnabled() bool {
 // This test binary is also some small programs, under these names. They are on
 // every script's PATH.
 var disguises = map[string]func(args []string) error{
-	"hold":      hold,
-	"lock-page": lockPage,
-	"watched":   becomeWatched,
+	"hold":         hold,
+	"lock-page":    lockPage,
+	"watched":      becomeWatched,
+	"forbid-locks": forbidLocks,
 }
 
 func init() {

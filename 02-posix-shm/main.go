@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // 02-posix-shm creates a shared memory object by name, writes a greeting into
 // it, waits for Enter, and removes it. In the meantime any process can read
@@ -16,11 +16,14 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"os"
+	"os/signal"
+	"runtime/debug"
 
 	"golang.org/x/sys/unix"
 
-	"example.com/shm-by-example/02-posix-shm/ipc"
+	"example.com/shm-by-example/02-posix-shm/object"
 )
 
 const (
@@ -28,49 +31,89 @@ const (
 	greeting = "Hello from shared memory!"
 )
 
-var (
-	name = ipc.Name("/my_shared_memory")
-	mode = ipc.Mode(0o600)
-)
+var name = flag.String("name", "/my_shared_memory", "`name` of the object")
 
 func main() {
-	flag.Var(&name, "name", "`name` of the object")
-	flag.Var(&mode, "mode", "permission `bits` of the object, octal")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("02-posix-shm: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) (err error) {
-	// Create the object, and give it its size.
-	object, err := ipc.CreateObject(ctx, name, size, mode)
+func run(ctx context.Context) (err error) {
+	path, err := object.Path(*name)
 	if err != nil {
 		return err
 	}
+	debug.SetPanicOnFault(true)
+	defer object.Fault(*name, &err)
+
+	// Create the object, for this user only. With O_EXCL it is sure to be a
+	// new one: without, the call would open whatever has the name.
+	const flags = unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | object.Careful
+	fd, err := unix.Open(path, flags, 0o600)
+	for err == unix.EEXIST || err == unix.EINTR {
+		// There is one already. If a killed program left it, it goes.
+		if err := object.RemoveLeftover(ctx, *name, size); err != nil {
+			return err
+		}
+		fd, err = unix.Open(path, flags, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("shm_open %s: %w"+object.Cure, *name, err)
+	}
+
+	// Remove it at the end, and only then close it: as long as it is open
+	// here, nobody takes it for a leftover and puts another in its place.
 	defer func() {
-		err = errors.Join(err, ipc.RemoveObject(name), object.Close())
+		if !object.HasName(fd) {
+			log.Printf("%s: somebody else has removed it", *name)
+		} else if e := unix.Unlink(path); e != nil {
+			err = errors.Join(err, fmt.Errorf("shm_unlink %s: %w", *name, e))
+		}
+		unix.Close(fd)
 	}()
 
-	// Map it into this process: from now on it is memory like any other.
-	mem, err := unix.Mmap(int(object.Fd()), 0, size,
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	// Give it a size, and memory. ftruncate would give it only the size: in a
+	// full /dev/shm the first touch would kill the program.
+	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+		err = unix.Fallocate(fd, 0, 0, size)
+	}
 	if err != nil {
-		return fmt.Errorf("mmap %s: %w", name, err)
+		return fmt.Errorf("fallocate %s, %d bytes: %w"+object.Cure, *name,
+			size, err)
+	}
+
+	// Map it into this process: from now on it is memory like any other.
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mmap %s: %w", *name, err)
 	}
 
 	// Write to it, with the NUL that ends a string in C.
-	err = ipc.Guard(func() error {
-		copy(mem, greeting+"\x00")
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(stdout, "Data written to shared memory: %s\n", greeting)
+	copy(mem, greeting+"\x00")
+	fmt.Printf("Data written to shared memory: %s\n", greeting)
 
-	// Give others the time to look. The end of input counts as Enter.
-	fmt.Fprintln(stdout, "Press Enter to continue...")
-	_, err = io.ReadFull(ipc.Stdin{Ctx: ctx}, make([]byte, 1))
-	if err != nil && err != io.EOF {
+	// Give others the time to look.
+	fmt.Println("Press Enter to continue...")
+	if err := object.WaitForEnter(ctx); err != nil {
 		return err
 	}
-	return unix.Munmap(mem)
+
+	// Unmap it. Then the deferred function removes and closes it.
+	if err := unix.Munmap(mem); err != nil {
+		return fmt.Errorf("munmap %s: %w", *name, err)
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Compare measures shared memory against the other ways from one process to
 // another, first with both processes on one CPU, then on two.
@@ -21,12 +21,11 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"io"
+	"log"
 	"os"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/02-posix-shm/ipc"
 )
 
 var (
@@ -36,13 +35,26 @@ var (
 )
 
 func main() {
+	log.SetFlags(0)
+	log.SetPrefix("compare: ")
 	flag.Var(&child, "child", "for its children: the `task`, in JSON")
-	ipc.Main(run)
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
+func run(ctx context.Context) error {
 	if child.Role != "" {
-		return child.run(ctx, stdout)
+		return child.run(ctx)
 	}
 	where, err := placements()
 	if err != nil {
@@ -68,11 +80,11 @@ func run(ctx context.Context, stdout io.Writer) error {
 	}
 	progress("")
 	if *asJSON {
-		encoder := json.NewEncoder(stdout)
+		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(all)
 	}
-	return all.print(stdout)
+	return all.print(os.Stdout)
 }
 
 // progress shows a line on standard error in place of the last, if that is a

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -10,8 +10,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/02-posix-shm/ipc"
 )
 
 const (
@@ -46,7 +44,9 @@ func createMemory() (objects, error) {
 		return objects{}, fmt.Errorf("memfd_create: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "memfd")
-	err = ipc.Fallocate(f, int64(unsafe.Sizeof(shared{})))
+	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+		err = unix.Fallocate(fd, 0, 0, int64(unsafe.Sizeof(shared{})))
+	}
 	if err != nil {
 		f.Close()
 		return objects{}, fmt.Errorf("fallocate: %w", err)
@@ -148,16 +148,24 @@ func joinFutex(me, _ int) (end, error) {
 	r.wait = func(index *atomic.Uint32, old uint32, waits *atomic.Uint32) {
 		waits.Store(1) // before the look: see ring/wait.go
 		if index.Load() == old {
-			calls++
-			ipc.FutexWait(index, old, time.Second)
+			limit := unix.NsecToTimespec(int64(time.Second))
+			futex(index, futexWait, old, &limit)
 		}
 		waits.Store(0)
 	}
 	r.wake = func(index, waits *atomic.Uint32) {
 		if waits.Load() == 1 && waits.CompareAndSwap(1, 0) {
-			calls++
-			ipc.FutexWake(index, 1)
+			futex(index, futexWake, 1, nil)
 		}
 	}
 	return r, nil
+}
+
+const futexWait, futexWake = 0, 1 // not private: other processes share it
+
+func futex(word *atomic.Uint32, operation uintptr, value uint32,
+	limit *unix.Timespec) {
+	calls++
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), operation,
+		uintptr(value), uintptr(unsafe.Pointer(limit)), 0, 0)
 }

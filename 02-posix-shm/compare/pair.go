@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pdeathsig is sent when the thread ends that started the child, and only the
-// thread that started it may trace it: so it is the main thread.
+// Pdeathsig is sent when the thread ends that started the child: so it is the
+// main thread.
 func init() { runtime.LockOSThread() }
 
 // A pair is the two processes, ready to be started.
@@ -31,14 +31,14 @@ type pair struct {
 // newPair prepares this program to be started twice, as in lesson 05. Ctrl-C
 // is for the parent alone; its end, however it comes, ends the children.
 func newPair(ctx context.Context, m mechanism, o objects, cpus [2]int,
-	works []work, counted bool) (*pair, error) {
+	works []work) (*pair, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("finding this program: %w", err)
 	}
 	p := &pair{cpus: cpus}
 	for me, role := range []string{"begin", "answer"} {
-		t := task{role, m.name, o.id, works, counted}
+		t := task{role, m.name, o.id, works}
 		cmd := exec.CommandContext(ctx, self, "-child", t.String())
 		cmd.Args[0] = os.Args[0]
 		cmd.Stdout, cmd.Stderr = &p.outs[me], os.Stderr
@@ -98,29 +98,21 @@ func (p *pair) results(phases *[2][]phase) (err error) {
 // measure measures a mechanism, with processes on these CPUs.
 func (m mechanism) measure(ctx context.Context, cpus [2]int, quick bool) (
 	f figures, err error) {
-	err = m.pair(ctx, cpus, works(quick), false,
-		func(p *pair, cancel func()) error {
-			phases, err := p.run(cancel)
-			if err == nil {
-				f = m.summarize(works(quick), phases)
-			}
-			return err
-		})
-	if err != nil {
-		return f, err
-	}
-	return f, m.pair(ctx, cpus, countedWorks(quick), true,
-		func(p *pair, cancel func()) (err error) {
-			f.Traced, err = p.countCalls(cancel)
-			return err
-		})
+	err = m.pair(ctx, cpus, works(quick), func(p *pair, cancel func()) error {
+		phases, err := p.run(cancel)
+		if err == nil {
+			f = m.summarize(works(quick), phases)
+		}
+		return err
+	})
+	return f, err
 }
 
 // pair makes new objects for two processes, and removes them after use. The
 // children do it if this process is killed; in the moment before they run,
 // nobody does.
 func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
-	counted bool, use func(p *pair, cancel func()) error) error {
+	use func(p *pair, cancel func()) error) error {
 	o, err := m.create()
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
@@ -132,7 +124,7 @@ func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 	// Far longer than all limits together: only who was stopped takes it.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	p, err := newPair(ctx, m, o, cpus, works, counted)
+	p, err := newPair(ctx, m, o, cpus, works)
 	if err == nil {
 		err = use(p, cancel)
 	}

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -42,18 +42,8 @@ type figures struct {
 	CPU        float64      `json:"cpu_us_per_message"`   // user and system
 	Switches   float64      `json:"switches_per_message"` // of context
 	Calls      float64      `json:"calls_per_message"`    // of the system
-	Traced     *traced      `json:"traced"`               // null: forbidden
 	Copies     int          `json:"copies"`               // by the kernel
 	Throughput []throughput `json:"throughput"`
-}
-
-// traced shows that Calls is right: it is counted by the programs, at full
-// speed. In a pass of its own the kernel stops them at each call. That takes
-// time, in which the other process may do what it would have been woken for:
-// there can be fewer calls, but program and kernel have to agree.
-type traced struct {
-	Program float64 `json:"program_per_message"`
-	Kernel  float64 `json:"kernel_per_message"`
 }
 
 // throughput is that of blocks of a size.

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Large shares a megabyte with as many processes as are started: the first
 // initialises it, each says how many there are, the last removes it.
@@ -6,7 +6,7 @@
 //	terminal 1$ go run ./02-posix-shm/large
 //	terminal 2$ go run ./02-posix-shm/large
 //
-// Some of them may be killed in between. See mmap(2) and fcntl(2).
+// Some of them may be killed in between. See mmap(2), flock(2), fcntl(2).
 package main
 
 import (
@@ -14,76 +14,124 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
 	"os"
-	"time"
+	"os/signal"
+	"runtime/debug"
 	"unsafe"
 
-	"example.com/shm-by-example/02-posix-shm/ipc"
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/object"
 )
 
-var (
-	name = ipc.Name("/large_shared_memory")
-	mode = ipc.Mode(0o600)
-)
+var name = flag.String("name", "/large_shared_memory", "`name` of the object")
 
 func main() {
-	flag.Var(&name, "name", "`name` of the object")
-	flag.Var(&mode, "mode", "permission `bits` of the object, octal")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("large: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Create or open the object, and map it. Nobody comes or goes between
-	// this and leave.
-	object, err := attach(ctx, stdout)
+func run(ctx context.Context) (err error) {
+	path, err := object.Path(*name)
 	if err != nil {
 		return err
 	}
-	err = ipc.Guard(func() error {
-		fmt.Fprintf(stdout, "Process %d attached. Total processes: %d\n",
-			os.Getpid(), object.Count.Load())
+	debug.SetPanicOnFault(true)
+	defer object.Fault(*name, &err)
 
-		// Write some data.
-		address := unsafe.Pointer(object.shared)
-		data := fmt.Sprintf("Data from process %d at address %p",
-			os.Getpid(), address)
-		copy(object.Data[:], data+"\x00")
-		fmt.Fprintf(stdout, "Memory segment size: %d bytes\n",
-			object.Size.Load())
-		fmt.Fprintf(stdout, "Virtual address: %p\n", address)
-		fmt.Fprintf(stdout, "Data: %s\n", data)
-		object.leave()
-
-		// Keep it mapped until Enter, and the count right meanwhile.
-		fmt.Fprintln(stdout, "Press Enter to detach...")
-		err := waitForEnter(ctx, object)
-		return errors.Join(err, object.detach(stdout))
-	})
-	if errors.Is(err, ipc.ErrTruncated) {
-		err = errors.Join(err, object.abandon())
+	// Create the object, or open it if there is one. Then lock it: as long as
+	// one process has the lock, no other comes or goes.
+	fd, err := -1, error(unix.EAGAIN)
+	for err == unix.EAGAIN {
+		fd, err = unix.Open(path, unix.O_CREAT|unix.O_RDWR|object.Careful,
+			0o600)
+		err = lock(ctx, fd, object.Check(fd, err, *name, size))
 	}
-	return err
-}
+	if err == unix.ENOENT { // there is no /dev/shm
+		return fmt.Errorf("shm_open %s: %w"+object.Cure, *name, err)
+	} else if err != nil {
+		return err
+	}
 
-// waitForEnter waits for Enter, or the end of input, or the end of ctx.
-func waitForEnter(ctx context.Context, object *attachment) error {
-	enter := make(chan error, 1)
-	go func() {
-		_, err := io.ReadFull(ipc.Stdin{Ctx: ctx}, make([]byte, 1))
-		enter <- err
-	}()
-	for {
-		select {
-		case err := <-enter:
-			if err == io.EOF {
-				err = nil
-			}
-			return err
-		case <-time.After(200 * time.Millisecond):
-			if err := object.correct(ctx); err != nil {
-				return err
+	// At the end, however it comes, remove it if nobody else has it. The
+	// kernel knows: process_count is too high once a process was killed.
+	defer func() {
+		last, e := isLast(fd)
+		if last {
+			if e = unix.Unlink(path); e == nil {
+				fmt.Println("Cleaned up shared memory")
+			} else {
+				e = fmt.Errorf("shm_unlink %s: %w", *name, e)
 			}
 		}
+		if err == nil {
+			err = e
+		}
+		unix.Close(fd) // unlocks it, too
+	}()
+
+	// Give it a size, and memory. It may have the size, and no memory yet: in
+	// a full /dev/shm the first touch would then kill the program.
+	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+		err = unix.Fallocate(fd, 0, 0, size)
 	}
+	if err != nil {
+		return fmt.Errorf("fallocate %s, %d bytes: %w"+object.Cure, *name,
+			size, err)
+	}
+
+	// Map it. MAP_POPULATE: all the pages now, not one at each first touch.
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED|unix.MAP_POPULATE)
+	if err != nil {
+		return fmt.Errorf("mmap %s: %w", *name, err)
+	}
+	defer unix.Munmap(mem) // after a fault, too: or another is never alone
+
+	// Initialise it if this is the first process.
+	shared := (*shared)(unsafe.Pointer((*[size]byte)(mem)))
+	first, err := isFirst(shared, fd)
+	if err != nil {
+		return err
+	} else if first {
+		shared.Size.Store(size)
+		shared.Count.Store(0)
+		clear(shared.Data[:])
+		fmt.Println("Initialized shared memory segment")
+	}
+	fmt.Printf("Process %d attached. Total processes: %d\n", os.Getpid(),
+		shared.Count.Add(1))
+
+	// Write some data. After that others may come and go.
+	data := fmt.Sprintf("Data from process %d at address %p", os.Getpid(),
+		shared)
+	copy(shared.Data[:], data+"\x00")
+	fmt.Printf("Memory segment size: %d bytes\n", shared.Size.Load())
+	fmt.Printf("Virtual address: %p\n", shared)
+	fmt.Printf("Data: %s\n", data)
+	unix.Flock(fd, unix.LOCK_UN)
+
+	// Keep it mapped until Enter.
+	fmt.Println("Press Enter to detach...")
+	err = object.WaitForEnter(ctx)
+
+	// Unmap it. The tutorial looks at the count after that, and crashes.
+	shared.Count.Add(-1)
+	if e := unix.Munmap(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("munmap %s: %w", *name, e))
+	}
+	return err
 }

@@ -1,88 +1,90 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"context"
 	"fmt"
-	"os"
+	"log"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"example.com/shm-by-example/02-posix-shm/ipc"
+	"example.com/shm-by-example/02-posix-shm/object"
 )
 
-// members are the processes that have the object attached, as the kernel
-// knows them: each has locked one byte, far behind the data, where no byte
-// need be. The kernel unlocks it when the process ends, however it ends: so
-// the locks are right after a crash, when process_count in the object is not.
-// See F_OFD_SETLK in fcntl(2).
-type members struct{ object *os.File }
+const size = 1048576 // bytes of the object
 
-const (
-	gate  = 1 << 40  // who has locked this byte may come, go and count
-	first = gate + 1 // the first of the bytes of the members
-)
-
-// lock locks a byte; EAGAIN if another process has.
-func (m members) lock(at int64) error {
-	err := ipc.Lock(m.object, unix.F_OFD_SETLK,
-		&unix.Flock_t{Type: unix.F_WRLCK, Start: at, Len: 1})
-	if err != nil && err != unix.EAGAIN {
-		err = fmt.Errorf("fcntl F_OFD_SETLK %s: %w", m.object.Name(), err)
-	}
-	return err
+// shared is the layout of the object.
+type shared struct {
+	Size  atomic.Uint64   // offset 0
+	Count atomic.Int32    // offset 8: process_count
+	Data  [size - 12]byte // offset 12: text, ends with NUL
 }
 
-// enter waits for the gate. A process that is stopped in it keeps the others
-// waiting, one that is killed does not.
-func (m members) enter(ctx context.Context) error {
-	for {
-		err := m.lock(gate)
-		if err != unix.EAGAIN {
-			return err
+// lock locks the object that open(2) has opened, unless that has failed with
+// err. EAGAIN: open it again. A process that waits for the lock has it closed,
+// or the last one would never be alone.
+func lock(ctx context.Context, fd int, err error) error {
+	if err == nil {
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && object.HasName(fd) {
+			return nil
 		}
-		if err := ipc.Pause(ctx, ipc.Tick); err != nil {
-			return err
+		unix.Close(fd)
+		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
+			return fmt.Errorf("flock %s: %w", *name, err)
 		}
+		err = unix.EAGAIN // another has the lock, or has removed the object
+	}
+	if err != unix.EAGAIN {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(rand.N(20 * time.Millisecond)):
+		return err
 	}
 }
 
-// leave opens the gate for the next.
-func (m members) leave() {
-	ipc.Lock(m.object, unix.F_OFD_SETLK,
-		&unix.Flock_t{Type: unix.F_UNLCK, Start: gate, Len: 1})
+// isFirst tells whether nobody else has the object. A count above 0 is then
+// what killed processes have left.
+func isFirst(shared *shared, fd int) (bool, error) {
+	n := shared.Count.Load()
+	if n == 0 {
+		return true, nil
+	}
+	err := object.LeaseSoon(fd, *name)
+	if err == unix.EAGAIN {
+		return false, nil
+	} else if err == nil {
+		log.Printf("process_count is %d, but nobody is there: some were killed",
+			n)
+		object.GiveBack(fd)
+	}
+	return err == nil, err
 }
 
-// join locks the first byte that is free.
-func (m members) join() error {
-	for at := int64(first); ; at++ {
-		if err := m.lock(at); err != unix.EAGAIN {
-			return err
-		}
+// isLast locks the object and tells whether nobody else has it. This process
+// then has the lease: nobody opens the object until it is closed. Of two that
+// leave at once without the lock, each would find the other still there.
+func isLast(fd int) (bool, error) {
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	for try := 0; err != nil && try < 100; try++ {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
-}
-
-// others counts the bytes that other processes have locked.
-func (m members) others() (int32, error) { return m.count(first, 1<<41) }
-
-// count does so from one byte to another. Of several locks the kernel names
-// any, not the first: so it looks on both sides of it.
-func (m members) count(from, to int64) (int32, error) {
-	if from == to {
-		return 0, nil // to the kernel, 0 bytes are all that follow
+	if err == unix.EAGAIN {
+		return false, nil // a process that has it for so long is the last
+	} else if err != nil {
+		return false, fmt.Errorf("flock %s: %w", *name, err)
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: from, Len: to - from}
-	err := ipc.Lock(m.object, unix.F_OFD_GETLK, &lock)
-	if err != nil {
-		return 0, fmt.Errorf("fcntl F_OFD_GETLK %s: %w", m.object.Name(), err)
-	} else if lock.Type == unix.F_UNLCK {
-		return 0, nil
+	err = object.LeaseSoon(fd, *name)
+	if err == unix.EAGAIN {
+		return false, nil
 	}
-	before, err := m.count(from, lock.Start)
-	if err != nil {
-		return 0, err
-	}
-	after, err := m.count(lock.Start+1, to)
-	return before + 1 + after, err
+	return err == nil && object.HasName(fd), err
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Reader prints the greeting that the program in the directory above has put
 // into a shared memory object.
@@ -14,59 +14,91 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"example.com/shm-by-example/02-posix-shm/ipc"
+	"example.com/shm-by-example/02-posix-shm/object"
 )
 
 const size = 4096 // bytes of the object
 
-var (
-	name    = ipc.Name("/my_shared_memory")
-	timeout = flag.Duration("timeout", 0,
-		"longest `time` to wait for the object; 0 is no limit")
-)
+var name = flag.String("name", "/my_shared_memory", "`name` of the object")
 
 func main() {
-	flag.Var(&name, "name", "`name` of the object")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("reader: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Open the object by its name, and map it. Once mapped it stays, even if
-	// the descriptor is closed and the name removed.
-	object, err := ipc.OpenObject(ctx, name, size, unix.O_RDONLY, *timeout)
+func run(ctx context.Context) (err error) {
+	path, err := object.Path(*name)
 	if err != nil {
 		return err
 	}
-	defer object.Close()
-	mem, err := unix.Mmap(int(object.Fd()), 0, size, unix.PROT_READ,
-		unix.MAP_SHARED)
-	if err != nil {
-		return fmt.Errorf("mmap %s: %w", name, err)
+	debug.SetPanicOnFault(true)
+	defer object.Fault(*name, &err)
+
+	// Wait until a program has created the object, and runs.
+	if err := object.Wait(ctx, *name, size); err != nil {
+		return err
 	}
 
-	// The object is full of zeros until the text is written to it.
+	// Open it by its name.
+	fd, err := unix.Open(path, unix.O_RDONLY|object.Careful, 0)
+	err = object.Check(fd, err, *name, size)
+	if err == unix.ENOENT || err == unix.EAGAIN {
+		return run(ctx) // that program has just ended: wait for the next
+	} else if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+
+	// Map it, for reading only. Once mapped it stays, even if it is closed
+	// and its name removed.
+	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mmap %s: %w", *name, err)
+	}
+
+	// It is full of zeros until the text is written. The order counts: first
+	// ask whether anybody else has it, then look, so no text is overlooked.
 	text := ""
-	for text == "" {
-		alone := ipc.Unused(object)
-		err := ipc.Guard(func() error {
-			line, _, _ := bytes.Cut(bytes.Clone(mem), []byte{0})
-			text = string(line)
-			return nil
-		})
-		if err == nil && text == "" && alone {
-			err = fmt.Errorf("%s: who made it ended without a word", name)
+	for {
+		alone := object.Lease(fd, *name) == nil
+		object.GiveBack(fd)
+		line, _, _ := bytes.Cut(bytes.Clone(mem), []byte{0})
+		if text = string(line); text != "" {
+			break
+		} else if alone {
+			return fmt.Errorf("%s: its maker ended without a word", *name)
 		}
-		if err == nil && text == "" {
-			err = ipc.Pause(ctx, ipc.Tick)
-		}
-		if err != nil {
-			return err
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	fmt.Fprintf(stdout, "Data read from shared memory: %s\n", text)
-	return unix.Munmap(mem)
+	fmt.Printf("Data read from shared memory: %s\n", text)
+
+	// Unmap it.
+	if err := unix.Munmap(mem); err != nil {
+		return fmt.Errorf("munmap %s: %w", *name, err)
+	}
+	return nil
 }

@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 	"unsafe"
-
-	"example.com/shm-by-example/02-posix-shm/ipc"
 )
 
 // peers are what the other process of a benchmark does.
@@ -152,7 +150,7 @@ func BenchmarkFutex(b *testing.B) {
 		measure(b, func(context.Context) error {
 			n++
 			there.Store(n)
-			ipc.FutexWake(there, 1)
+			futexWake(there)
 			sleepUntil(back, n)
 			return nil
 		})
@@ -240,11 +238,11 @@ func spinUntil(word *atomic.Uint32, value uint32) error {
 func sleepUntil(word *atomic.Uint32, value uint32) {
 	if value%512 == 0 {
 		// If a goroutine has not been through the scheduler for 10 ms, the
-		// Go runtime looks after it every 20 µs, which on one CPU is dear.
+		// Go runtime looks after it every 20 µs, which on one CPU is expensive.
 		runtime.Gosched()
 	}
 	for word.Load() != value {
-		ipc.FutexWait(word, value-1, maxSleep)
+		futexWait(word, value-1, maxSleep)
 	}
 }
 
@@ -263,6 +261,6 @@ func echoFutex(mem []byte) error {
 	for n := uint32(1); ; n++ {
 		sleepUntil(there, n)
 		back.Store(n)
-		ipc.FutexWake(back, 1)
+		futexWake(back)
 	}
 }

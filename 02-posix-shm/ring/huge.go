@@ -1,10 +1,11 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package ring
 
 import (
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"strings"
 	"unsafe"
@@ -14,18 +15,29 @@ import (
 
 const hugePage = 2 << 20 // bytes, on most machines
 
-// mapHuge maps the object in a huge page. MAP_HUGETLB, which the tutorial
-// tries, never works for a file in tmpfs. What does is to map the file where
-// a huge page may begin, and to ask the kernel to gather its pages into one;
-// its file may be shorter. See MADV_COLLAPSE in madvise(2), Linux 6.1.
-func mapHuge(file *os.File) ([]byte, error) {
+// MapHuge maps the object in a huge page, or returns nil, and says which.
+func MapHuge(fd int) []byte {
+	mem, err := mapHuge(fd)
+	if err != nil {
+		log.Printf("no huge page: %v", err)
+	} else {
+		log.Printf("the object is in a huge page")
+	}
+	return mem
+}
+
+// mapHuge does it. MAP_HUGETLB, which the tutorial tries, never works for a
+// file in tmpfs. It works to map the file where a huge page may begin, and to
+// ask the kernel to gather its pages into one; the file may be shorter than
+// that. See MADV_COLLAPSE in madvise(2), Linux 6.1.
+func mapHuge(fd int) ([]byte, error) {
 	base, err := unix.MmapPtr(-1, 0, nil, 2*hugePage, unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	at := unsafe.Add(base, hugePage-uintptr(base)%hugePage)
-	_, err = unix.MmapPtr(int(file.Fd()), 0, at, hugePage,
+	_, err = unix.MmapPtr(fd, 0, at, hugePage,
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
 	if err != nil {
 		return nil, fmt.Errorf("mmap: %w", err)

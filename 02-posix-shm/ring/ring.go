@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Package ring is a ring buffer in shared memory for one producer and one
 // consumer, without a lock. Each of the two writes one index and reads the
@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	Name  = "/optimized_buffer"
 	Size  = 4224 // bytes of the object
 	Slots = 1024 // items that it holds
 	Batch = 128  // items that are published, or given back, together
@@ -52,7 +53,7 @@ type Producer struct {
 }
 
 // NewProducer begins where the index stands, and looks for room first.
-func NewProducer(ring *Shared, peer Peer) *Producer {
+func NewProducer(ring *Shared, peer checker) *Producer {
 	next := ring.ProducerIndex.Load()
 	return &Producer{ring, next, next, next, next,
 		waiter{peer: peer, spins: maxSpins}}
@@ -145,7 +146,7 @@ type Consumer struct {
 }
 
 // NewConsumer begins where the index stands.
-func NewConsumer(ring *Shared, peer Peer) *Consumer {
+func NewConsumer(ring *Shared, peer checker) *Consumer {
 	next := ring.ConsumerIndex.Load()
 	return &Consumer{ring, next, next, next, next,
 		waiter{peer: peer, spins: maxSpins}}

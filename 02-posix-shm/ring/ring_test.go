@@ -15,10 +15,12 @@ func TestLayout(t *testing.T) {
 	for field, at := range map[string][2]uintptr{
 		"producer_index": {unsafe.Offsetof(s.ProducerIndex), 0},
 		"consumer_index": {unsafe.Offsetof(s.ConsumerIndex), 64},
-		"producerLocks":  {unsafe.Offsetof(s.producerLocks), producerLine + 8},
-		"consumerLocks":  {unsafe.Offsetof(s.consumerLocks), consumerLine + 8},
-		"buffer":         {unsafe.Offsetof(s.Buffer), 128},
-		"the end":        {unsafe.Sizeof(s), Size},
+		"producerLocks": {unsafe.Offsetof(s.producerLocks),
+			uintptr(ProducerLine) + 8},
+		"consumerLocks": {unsafe.Offsetof(s.consumerLocks),
+			uintptr(ConsumerLine) + 8},
+		"buffer":  {unsafe.Offsetof(s.Buffer), 128},
+		"the end": {unsafe.Sizeof(s), Size},
 	} {
 		if at[0] != at[1] {
 			t.Errorf("%s is at %d, not %d", field, at[0], at[1])

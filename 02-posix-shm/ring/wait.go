@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package ring
 
@@ -6,16 +6,10 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/02-posix-shm/ipc"
 )
-
-// Peer is the process at the other end of the ring.
-type Peer interface {
-	Check() error // why nothing more can come from it, nil if it can
-}
 
 const (
 	maxSleep = 100 * time.Millisecond // and then the peer is looked after
@@ -27,7 +21,7 @@ const (
 
 // A waiter waits for the peer, and learns from it.
 type waiter struct {
-	peer    Peer
+	peer    checker
 	spins   int // looks before the next sleep
 	crowded int // how often not to give the CPU away
 }
@@ -62,7 +56,7 @@ func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 		waits.Store(1)
 		now := index.Load()
 		if now == old && err == nil {
-			ipc.FutexWait(index, old, sleep)
+			futexWait(index, old, sleep)
 			now = index.Load()
 		}
 		waits.Store(0)
@@ -77,21 +71,23 @@ func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 // wake wakes the process that waits for the index to move, if there is one.
 func wake(index, waits *atomic.Uint32) {
 	if waits.Load() == 1 && waits.CompareAndSwap(1, 0) {
-		ipc.FutexWake(index, 1)
+		futexWake(index)
 	}
 }
 
-// yield lets all others run that want this CPU: the peer, it is hoped. If it
-// takes too long, there are more: a peer that is woken comes before those, so
-// it is better to sleep for some time. See sched_yield(2).
-func (w *waiter) yield() {
-	if w.crowded > 0 {
-		w.crowded--
-		return
-	}
-	start := time.Now()
-	unix.Syscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
-	if time.Since(start) > time.Millisecond/2 {
-		w.crowded = 1000
-	}
+// futexWait sleeps as long as *word is value, until futexWake wakes it, and at
+// most for d. It may return for no reason: look at the word again. See
+// futex(2).
+func futexWait(word *atomic.Uint32, value uint32, d time.Duration) {
+	const futexWait = 0 // FUTEX_WAIT; not private: other processes share it
+	limit := unix.NsecToTimespec(int64(d))
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
+		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)
+}
+
+// futexWake wakes one process that sleeps on word.
+func futexWake(word *atomic.Uint32) {
+	const futexWake = 1 // FUTEX_WAKE
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1,
+		0, 0, 0)
 }

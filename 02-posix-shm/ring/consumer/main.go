@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Consumer takes numbers out of a ring buffer in shared memory and checks
 // that they are 0, 1, 2 and so on.
@@ -6,50 +6,103 @@
 //	terminal 1$ go run ./02-posix-shm/ring/producer
 //	terminal 2$ go run ./02-posix-shm/ring/consumer
 //
-// See mmap(2) and futex(2).
+// See mmap(2), mlock(2) and futex(2).
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"os"
+	"os/signal"
+	"runtime/debug"
 	"time"
 
-	"example.com/shm-by-example/02-posix-shm/ipc"
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/object"
 	"example.com/shm-by-example/02-posix-shm/ring"
 )
 
 var (
-	name    = ring.DefaultName
-	items   = flag.Uint64("n", 10_000_000, "`number` of items to take")
-	huge    = flag.Bool("huge", false, "try to have it in a huge page")
-	timeout = flag.Duration("timeout", 0,
-		"longest `time` to wait for a producer; 0 is no limit")
+	name  = flag.String("name", ring.Name, "`name` of the object")
+	items = flag.Uint64("n", 10_000_000, "`number` of items to take")
+	huge  = flag.Bool("huge", false, "try to have it in a huge page")
 )
 
 func main() {
-	flag.Var(&name, "name", "`name` of the object")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("consumer: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Wait for the object, map it, and lock it in memory.
-	object, err := ring.Open(ctx, name, *timeout, *huge)
+func run(ctx context.Context) (err error) {
+	path, err := object.Path(*name)
 	if err != nil {
 		return err
 	}
-	object.Describe(stdout)
-	err = ipc.Guard(func() error { return consume(ctx, object) })
-	return errors.Join(err, object.Close())
+	debug.SetPanicOnFault(true)
+	defer object.Fault(*name, &err)
+
+	// Wait for the producer's object, and open it.
+	if err := object.Wait(ctx, *name, ring.Size); err != nil {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_RDWR|object.Careful, 0)
+	err = object.Check(fd, err, *name, ring.Size)
+	if err == unix.ENOENT || err == unix.EAGAIN {
+		return run(ctx) // the producer has just ended: wait for the next
+	} else if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = ring.Lock(fd, ring.ConsumerLine)
+	if err == unix.EAGAIN {
+		return fmt.Errorf("%s has a consumer already", *name)
+	} else if err != nil {
+		return fmt.Errorf("fcntl F_OFD_SETLK %s: %w", *name, err)
+	}
+
+	// Map it with all its pages, in a huge page if that is wanted and works,
+	// and keep them in memory.
+	var mem []byte
+	if *huge {
+		mem = ring.MapHuge(fd)
+	}
+	if mem == nil {
+		mem, err = unix.Mmap(fd, 0, ring.Size, unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_SHARED|unix.MAP_POPULATE)
+	}
+	if err != nil {
+		return fmt.Errorf("mmap %s: %w", *name, err)
+	}
+	if err := unix.Mlock(mem[:ring.Size]); err != nil {
+		log.Printf("mlock %s: %v: see ulimit -l", *name, err)
+	}
+	fmt.Printf("Optimized shared memory created at %p\n", &mem[0])
+	fmt.Printf("Cache line size: %d bytes\n", ring.CacheLine())
+
+	// Take the items out.
+	shared := ring.View(mem)
+	first := shared.ConsumerIndex.Load()
+	return consume(ctx, uint64(first), ring.NewConsumer(shared,
+		shared.NewPeer(fd, *name, ring.ConsumerLine)))
 }
 
-// consume takes the items out and checks each of them.
-func consume(ctx context.Context, object *ring.Object) error {
-	shared := ring.View(object.Mem)
-	first := uint64(shared.ConsumerIndex.Load())
-	consumer := ring.NewConsumer(shared, object)
+// consume takes the items out, of which one is first, and checks each.
+func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
 	meter := ring.Meter{Total: *items, Start: time.Now()}
 	var batch [ring.Batch]int32
 	for k := uint64(0); k < *items; meter.Count(k) {

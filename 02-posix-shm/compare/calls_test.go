@@ -3,21 +3,75 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"log"
+	"os"
+	"runtime"
+	"testing"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// countedWorks is what is done while system calls are counted. It is slow:
-// each of them stops the process.
-func countedWorks(quick bool) []work {
-	w := work{smallest, 400, 100 * time.Millisecond, true}
-	if quick {
-		w.Count /= 4
+// TestMain is the two processes of TestCalls, too: they have their system
+// calls stopped.
+func TestMain(m *testing.M) {
+	if len(os.Args) != 3 || os.Args[1] != "-child" {
+		os.Exit(m.Run())
 	}
-	return []work{{smallest, 10, w.Limit, true}, w} // the first to warm up
+	var t task
+	err := t.Set(os.Args[2])
+	if err == nil && stopAtCalls() != nil {
+		os.Exit(notCounted)
+	}
+	if err == nil {
+		err = t.run(context.Background())
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	os.Exit(0)
+}
+
+// The processes count the system calls that send and receive blocks. They
+// count right: the kernel, which stops them at each call, counts as many. That
+// takes time, in which the other process may do what it would have been woken
+// for: there are fewer calls than at full speed, but the counts must agree.
+func TestCalls(t *testing.T) {
+	where, err := placements()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := work{smallest, 100, time.Second, true}
+	works := []work{{smallest, 10, w.Limit, true}, w} // the first to warm up
+	for _, m := range mechanisms {
+		p := where[len(where)-1]
+		t.Run(m.name, func(t *testing.T) {
+			runtime.LockOSThread() // only the thread that starts them traces
+			defer runtime.UnlockOSThread()
+			err := m.pair(t.Context(), p.CPUs, works,
+				func(p *pair, cancel func()) error {
+					program, kernel, err := p.countCalls(cancel)
+					if err == nil && program < 0 {
+						t.Skip("needs to trace a process of its own")
+					}
+					// What cannot be otherwise, if all goes by messages.
+					wants := map[string]float64{"pipe": 2, "memory, semop": 4}
+					want, ok := wants[m.name]
+					if err == nil && (program != kernel ||
+						ok && program != want) {
+						t.Errorf("%v calls a message, and %v by the kernel's "+
+							"count, want %v", program, kernel, want)
+					}
+					return err
+				})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // notCounted is the exit status of a child whose calls must not be stopped.
@@ -57,21 +111,17 @@ func stopAtCalls() error {
 	return nil
 }
 
-// mark is a system call that who counts them knows.
-func mark() { unix.Getppid() }
-
 // tracee is a process of which the main thread, which exchanges the blocks,
 // is traced.
 type tracee struct{ marks, calls int }
 
 // countCalls runs the two processes under ptrace(2), which anybody may do with
 // children of his own, and returns how many system calls there were for each
-// message between the marks, by their count and by the kernel's. It returns
-// nil where that is forbidden.
-func (p *pair) countCalls(cancel func()) (*traced, error) {
+// message between the marks, by their count and by the kernel's. The first is
+// -1 where that is forbidden.
+func (p *pair) countCalls(cancel func()) (program, kernel float64, err error) {
 	tracees := map[int]*tracee{}
 	counted := true
-	var err error
 	for me, cmd := range p.cmds {
 		// Go's own signals would be stops, too.
 		cmd.Env = append(cmd.Env, "GODEBUG=asyncpreemptoff=1")
@@ -83,14 +133,13 @@ func (p *pair) countCalls(cancel func()) (*traced, error) {
 		}
 		tracees[cmd.Process.Pid] = new(tracee)
 	}
-	kernel := 0
 	for left := len(tracees); left > 0; {
 		var status unix.WaitStatus
 		pid, e := unix.Wait4(-1, &status, unix.WALL, nil)
 		if e == unix.EINTR {
 			continue
 		} else if e != nil {
-			return nil, fmt.Errorf("wait4: %w", e)
+			return 0, 0, fmt.Errorf("wait4: %w", e)
 		}
 		t := tracees[pid]
 		if t == nil {
@@ -98,7 +147,7 @@ func (p *pair) countCalls(cancel func()) (*traced, error) {
 		}
 		if !status.Stopped() {
 			left--
-			kernel += t.calls
+			kernel += float64(t.calls)
 			if status.ExitStatus() == notCounted {
 				counted = false
 				cancel()
@@ -123,20 +172,20 @@ func (p *pair) countCalls(cancel func()) (*traced, error) {
 		cmd.Wait() // for its output: the process is gone already
 	}
 	if err != nil || !counted {
-		return nil, err
+		return -1, 0, err
 	}
 	var phases [2][]phase
 	if err := p.results(&phases); err != nil {
-		return nil, err
+		return 0, 0, err
 	}
 	begin, answer := phases[0][1], phases[1][1]
 	messages := float64(2 * begin.Blocks)
-	return &traced{Program: float64(begin.Calls+answer.Calls) / messages,
-		Kernel: float64(kernel) / messages}, nil
+	return float64(begin.Calls+answer.Calls) / messages, kernel / messages, nil
 }
 
 // look counts the system call at which the thread has stopped, unless it is a
-// mark. See PTRACE_GET_SYSCALL_INFO in ptrace(2), there since Linux 5.3.
+// mark: the program measures itself before and after each work. See
+// PTRACE_GET_SYSCALL_INFO in ptrace(2), there since Linux 5.3.
 func (t *tracee) look(pid int) error {
 	var info struct {
 		_  [3]uint64
@@ -149,9 +198,9 @@ func (t *tracee) look(pid int) error {
 	switch {
 	case errno != 0:
 		return errno
-	case info.nr == unix.SYS_GETPPID:
+	case info.nr == unix.SYS_GETRUSAGE: // two before each work, two after
 		t.marks++
-	case t.marks == 3: // 1 and 2 are around the warm-up
+	case t.marks == 6: // 1 to 4 are around the warm-up
 		t.calls++
 	}
 	return nil

@@ -1,0 +1,106 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package ring
+
+import (
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/02-posix-shm/object"
+)
+
+// A Line is the cache line of one of the two indices: its offset. A process
+// locks the line of its own index in the file. So there is one producer and
+// one consumer, and each learns when the other has ended.
+type Line int64
+
+const ProducerLine, ConsumerLine Line = 0, 64
+
+// Lock locks a line of the object, until this process ends. EAGAIN: another
+// process has locked it. See F_OFD_SETLK in fcntl(2).
+func Lock(fd int, line Line) error {
+	_, err := fcntlLock(fd, unix.F_OFD_SETLK, line)
+	return err
+}
+
+// fcntlLock returns the type of the lock that F_OFD_GETLK finds.
+func fcntlLock(fd, command int, line Line) (found int16, err error) {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(line), Len: 64}
+	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+		err = unix.FcntlFlock(uintptr(fd), command, &lock)
+	}
+	return lock.Type, err
+}
+
+// A checker tells why nothing more can come from the other process, and nil
+// if it can.
+type checker interface{ Check() error }
+
+// A Peer is the other process, as its lock and the lease tell of it.
+type Peer struct {
+	who, name string
+	fd        int
+	line      Line           // which it locks
+	locks     *atomic.Uint32 // 1: it has locked it
+	index     *atomic.Uint32 // above 0: it has done something
+	met, said bool
+}
+
+// NewPeer returns the peer of the process that has locked the line own, and
+// says in the object that it has: a program in C may not.
+func (s *Shared) NewPeer(fd int, name string, own Line) *Peer {
+	if own == ProducerLine {
+		s.producerLocks.Store(1)
+		return &Peer{who: "consumer", name: name, fd: fd, line: ConsumerLine,
+			locks: &s.consumerLocks, index: &s.ConsumerIndex}
+	}
+	s.consumerLocks.Store(1)
+	return &Peer{who: "producer", name: name, fd: fd, line: ProducerLine,
+		locks: &s.producerLocks, index: &s.ProducerIndex, met: true}
+}
+
+// Check implements checker. It says once that nobody has come yet.
+func (p *Peer) Check() error {
+	// In this order: a process that has done something had it open before.
+	locks := p.locks.Load() == 1
+	p.met = p.met || locks || p.index.Load() > 0
+	err := object.Lease(p.fd, p.name)
+	gone := err == nil
+	object.GiveBack(p.fd)
+	if err == unix.EAGAIN && locks { // perhaps it is another who has it
+		found, e := fcntlLock(p.fd, unix.F_OFD_GETLK, p.line)
+		gone = e == nil && found == unix.F_UNLCK
+	}
+	switch {
+	case err != nil && err != unix.EAGAIN:
+		return err
+	case gone && p.met:
+		return fmt.Errorf("%s: the %s ended before it was done", p.name, p.who)
+	case gone && !p.said:
+		log.Printf("waiting for a %s on %s", p.who, p.name)
+		p.said = true
+	}
+	return nil
+}
+
+const cacheLineFile = "/sys/devices/system/cpu/cpu0/cache/index0/" +
+	"coherency_line_size"
+
+// CacheLine is the kernel's figure, from a file that virtual machines and
+// containers may lack. Without a plausible one it is 64, by which the layout
+// keeps the indices apart.
+func CacheLine() int {
+	text, err := os.ReadFile(cacheLineFile)
+	n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
+	if errors.Join(err, bad) != nil || n < 16 || n > 1024 || n&(n-1) != 0 {
+		return 64
+	}
+	return n
+}
