@@ -56,6 +56,8 @@ func TestHarness(t *testing.T) {
 		"prints":       {"start a sh -c 'echo yes >&2; exec tail -f /dev/null'\nuntil a prints yes\nsignal a KILL\nfinish a KILL\n", ""},
 		"prints-never": {"start a echo no\nuntil a prints yes\nfinish a 0\n", "a ended and did not: prints yes"},
 		"hold":         {"segment make 8 8\nstart h hold 8\nuntil segment 8 attached 1\nsegment remove 8\nsignal h KILL\nfinish h KILL\n", ""},
+		"futex":        {"segment make 8 8\nstart f futex 8 4 0\nuntil f waits\nsignal f KILL\nfinish f KILL\nsegment remove 8\n", ""},
+		"futex-other":  {"segment make 8 8\nstart f futex 8 4 1\nuntil f prints never\nfinish f 1\n", "the word is 0x0"},
 		"waits":        {"start a tail -f /dev/null\nuntil a waits\nsignal a KILL\nfinish a KILL\n", ""},
 		"segment":      {"segment make $KEY 8\nuntil segment $KEY exists\nsegment attach $KEY\nuntil segment $KEY attached 1\nsegment detach $KEY\nsegment remove $KEY\nuntil segment $KEY gone\nnothing-left\n", ""},
 		"left":         {"segment make $KEY 8\n", "left behind: segment \\d+, key 0x8"},

@@ -373,10 +373,11 @@ func raceEnabled() bool {
 // This test binary is also some small programs, under these names. They are on
 // every script's PATH.
 var disguises = map[string]func(args []string) error{
+	"forbid-locks": forbidLocks,
+	"futex":        futex,
 	"hold":         hold,
 	"lock-page":    lockPage,
 	"watched":      becomeWatched,
-	"forbid-locks": forbidLocks,
 }
 
 func init() {
@@ -389,9 +390,9 @@ func init() {
 	}
 }
 
-// hold KEY attaches a segment, reads its first byte, and keeps it until it is killed. The command
-// "segment attach" does so in this process, whose namespaces, as /proc shows
-// them, are not the script's.
+// hold KEY attaches a segment, reads its first byte, and keeps it until it is
+// killed. The command "segment attach" does so in this process, whose
+// namespaces, as /proc shows them, are not the script's.
 func hold(args []string) error {
 	key, err := strconv.ParseUint(args[0], 0, 32)
 	if err != nil {
@@ -408,6 +409,44 @@ func hold(args []string) error {
 	fmt.Println("attached, and the first byte is", mem[0]) // so it has that page
 	for {
 		unix.Pause()
+	}
+}
+
+// futex KEY|FILE OFFSET VALUE sleeps on a word of a segment or file, as long as
+// it has this value, until it is woken. So a C program waits: without a limit.
+func futex(args []string) error {
+	var mem []byte
+	key, err := strconv.ParseUint(args[0], 0, 32)
+	if err == nil {
+		id, e := unix.SysvShmGet(int(key), 0, 0)
+		if mem, err = unix.SysvShmAttach(id, 0, 0); e != nil {
+			return fmt.Errorf("shmget: %w", e)
+		}
+	} else if f, e := os.OpenFile(args[0], os.O_RDWR, 0); e != nil {
+		return e
+	} else {
+		mem, err = unix.Mmap(int(f.Fd()), 0, 32, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	}
+	if err != nil {
+		return err
+	}
+	offset, e1 := strconv.Atoi(args[1])
+	value, e2 := strconv.ParseUint(args[2], 0, 32)
+	if err := errors.Join(e1, e2); err != nil {
+		return err
+	}
+	word := (*uint32)(unsafe.Pointer(&mem[offset]))
+	fmt.Printf("the word is %#x\n", *word)
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 0,
+			uintptr(value), 0, 0, 0)
+		switch errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default: // EAGAIN: it has not
+			return fmt.Errorf("futex: %w: the word is %#x", errno, *word)
+		}
 	}
 }
 

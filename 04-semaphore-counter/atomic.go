@@ -1,16 +1,14 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"context"
 	"time"
-
-	"example.com/shm-by-example/04-semaphore-counter/ipc"
 )
 
-// atomicOnly has no lock, and needs none: nobody waits for anybody, and so
-// nobody can be left waiting by one who was killed.
+// atomicOnly has no lock, and needs none. Nobody waits for anybody, so nobody
+// can be left waiting by a process that was killed.
 type atomicOnly struct{ *table }
 
 func openAtomic(_ context.Context, t *table) (mechanism, error) {
@@ -21,12 +19,13 @@ func (a atomicOnly) lock(context.Context) error { return nil }
 func (a atomicOnly) unlock() error              { return nil }
 
 // add works first, at the same time as others. Then it tries to be the one
-// who changes the next line from 0 to its pid. Whoever has done that, anyone
-// may count the line, so one killed in between is counted all the same.
-func (a atomicOnly) add(ctx context.Context, pid int32, work time.Duration) (
-	int32, error) {
-	if err := ipc.Pause(ctx, work); err != nil {
-		return 0, err
+// that changes the next line from 0 to its pid. Once a process has done that,
+// any process may count the line. So it is counted even if that one is killed.
+func (a atomicOnly) add(ctx context.Context, pid int32) (int32, error) {
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-time.After(*work):
 	}
 	for {
 		n, err := a.next()

@@ -1,9 +1,9 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
-// 04-semaphore-counter enters itself into a table in shared memory: it takes
-// the counter, works for a second, writes its pid into the next line of the
-// table and the counter, one higher, back. Several at once must not do so at
-// the same time; -sync chooses what sees to it.
+// 04-semaphore-counter enters itself into a table in shared memory. It reads
+// the count, works for a second, writes its pid into the next line of the
+// table, and stores the count, one higher. Two processes must not do so at the
+// same time. The flag -sync chooses what keeps them apart.
 //
 //	terminal 1$ go run ./04-semaphore-counter
 //	terminal 2$ go run ./04-semaphore-counter
@@ -17,71 +17,126 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"math"
 	"os"
+	"os/signal"
+	"path"
+	"strings"
 	"time"
 
-	"example.com/shm-by-example/04-semaphore-counter/ipc"
+	"golang.org/x/sys/unix"
 )
 
 var (
-	chosen = syncFlag("sysv")
-	key    ipc.Key // 0: that of the mechanism
-	semKey = ipc.Key(56789)
-	name   = ipc.Name("/semaphore_counter")
-	mode   = ipc.Mode(0o600)
-	work   = flag.Duration("work", time.Second,
+	sync = flag.String("sync", "sysv", "`what`: sysv, posix, atomic or none")
+	key  = flag.Int("key", 0,
+		"`key` of the segment; 0 is 54321 to 54324, by -sync")
+	semKey = flag.Int("semkey", 56789, "`key` of the semaphore set of sysv")
+	name   = flag.String("name", "/semaphore_counter",
+		"`name` of the semaphore of posix")
+	work = flag.Duration("work", time.Second,
 		"`time` in the critical section")
 	rm = flag.Bool("rm", false, "remove what -sync uses, and nothing else")
 )
 
-func main() {
-	flag.Var(&chosen, "sync", "`mechanism`: sysv, posix, atomic or none")
-	flag.Var(&key, "key", "`key` of the segment (default "+keys()+")")
-	flag.Var(&semKey, "semkey", "`key` of the semaphore set of sysv")
-	flag.Var(&name, "name", "`name` of the semaphore of posix")
-	flag.Var(&mode, "mode", "permission `bits` of what is created, octal")
-	ipc.Main(run)
+// A mechanism keeps the updates of many processes apart. Each has a file of
+// its own. Those with a *table in them have the add of table.go.
+type mechanism interface {
+	lock(ctx context.Context) error // waits until no other process has it
+	add(ctx context.Context, pid int32) (count int32, err error)
+	unlock() error
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	if key == 0 {
-		key = mechanisms[chosen].key
+// mechanisms are the values of -sync, each with a segment of its own.
+var mechanisms = map[string]struct {
+	key    int
+	open   func(context.Context, *table) (mechanism, error)
+	remove func() error // what there is besides the segment
+}{
+	"sysv":   {54321, openSysV, removeSysV},
+	"posix":  {54322, openPOSIX, removePOSIX},
+	"atomic": {54323, openAtomic, func() error { return nil }},
+	"none":   {54324, openNone, func() error { return nil }},
+}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("04-semaphore-counter: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument: "rm" for "-rm", say
+		flag.Usage()
+		os.Exit(2)
 	}
-	if len(name) > 252 {
-		return ipc.Usage("-name: with sem. before it, it is too long")
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
 	}
-	if *rm {
-		return errors.Join(mechanisms[chosen].remove(), removeTable(key))
+}
+
+func run(ctx context.Context) error {
+	chosen, ok := mechanisms[*sync]
+	if *key == 0 {
+		*key = chosen.key
+	}
+	switch {
+	case !ok:
+		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *sync)
+	case *key < 1, *key > math.MaxUint32, *semKey < 1,
+		*semKey > math.MaxUint32, *work < 0:
+		return errors.New("-key, -semkey or -work is out of range")
+	case path.Clean(*name) != *name || strings.LastIndex(*name, "/") != 0 ||
+		len(*name) < 2 || len(*name) > 252:
+		return fmt.Errorf("-name %s: want a slash and a file's name", *name)
+	case *rm:
+		return errors.Join(chosen.remove(), removeTable())
 	}
 
-	// Open the table and what protects it, or make them.
-	t, err := openTable(ctx, key, mode)
-	if err != nil {
-		return err
-	}
-	m, err := mechanisms[chosen].open(ctx, t)
-	if err != nil {
-		return err
+	// Create the segment with the table in it, or open it. It stays, for the
+	// processes that come later.
+	shmid, err := unix.SysvShmGet(*key, size, unix.IPC_CREAT|0o600)
+	if shmid, err = examine(shmid, err); err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
 
-	// Enter the critical section: from lock to unlock this process is alone,
+	// Attach it, at an address that the kernel chooses.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if removed(err) {
+		return run(ctx) // by -rm, just now
+	} else if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+	t := view(mem)
+
+	// Open what protects it, or make it: the semaphore, if there is one.
+	m, err := chosen.open(ctx, t)
+	if err != nil {
+		return errors.Join(err, removeEmpty(shmid, t))
+	}
+
+	// Enter the critical section. From lock to unlock this process is alone,
 	// with sysv and posix.
 	pid := os.Getpid()
-	fmt.Fprintf(stdout, "Process %d: Entering critical section\n", pid)
+	fmt.Printf("Process %d: Entering critical section\n", pid)
 	if err := m.lock(ctx); err != nil {
 		return err
 	}
-	count, err := m.add(ctx, int32(pid), *work)
+	count, err := m.add(ctx, int32(pid))
 	if err == nil {
-		fmt.Fprintf(stdout, "Process %d: Updated count to %d\n", pid, count)
+		fmt.Printf("Process %d: Updated count to %d\n", pid, count)
 	}
 	if err := errors.Join(err, m.unlock()); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "Process %d: Exiting critical section\n", pid)
+	fmt.Printf("Process %d: Exiting critical section\n", pid)
+	log.Print("the table stays: the same flags and -rm remove it")
 
-	// The table stays, for those who come after.
-	ipc.Note("the table stays: the same flags and -rm remove it")
-	return t.detach()
+	// Detach it.
+	if err := unix.SysvShmDetach(mem); err != nil {
+		return fmt.Errorf("shmdt segment %d: %w", shmid, err)
+	}
+	return nil
 }

@@ -1,23 +1,22 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"sync/atomic"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/04-semaphore-counter/ipc"
 )
 
 // semT is glibc's sem_t on 64-bit little-endian machines, 32 bytes.
 type semT struct {
-	// offset 0: the value; and in the upper half how many wait
+	// offset 0: the value, and in the upper half how many wait
 	state   atomic.Uint64
 	private uint32 // offset 8: 128 if processes share it
 	_       [20]byte
@@ -38,156 +37,132 @@ type posix struct {
 
 // openPOSIX opens the semaphore, or makes it, as sem_open(3) does.
 func openPOSIX(ctx context.Context, t *table) (mechanism, error) {
-	for {
-		f, err := openSemaphore()
-		if err == unix.ENOENT {
-			f, err = createSemaphore()
-		}
-		switch err {
-		case nil:
-			mem, err := unix.Mmap(int(f.Fd()), 0, semSize,
-				unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-			if err != nil {
-				return nil, fmt.Errorf("mmap %s: %w", f.Name(), err)
-			}
-			sem := (*semT)(unsafe.Pointer((*[semSize]byte)(mem)))
-			return &posix{t, sem, f}, nil
-		case unix.EEXIST: // another has just made it: look again
-		default:
-			return nil, fmt.Errorf("sem_open %s: %w", name, err)
-		}
-		if err := ipc.Pause(ctx, ipc.Tick); err != nil {
-			return nil, err
+	f, err := openSemaphore()
+	for errors.Is(err, unix.ENOENT) && ctx.Err() == nil {
+		f, err = createSemaphore()
+		if errors.Is(err, unix.EEXIST) { // another process was faster
+			f, err = openSemaphore()
 		}
 	}
+	if err != nil {
+		return nil, fmt.Errorf("sem_open %s: %w", *name, err)
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, semSize,
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("mmap %s: %w", *name, err)
+	}
+	debug.SetPanicOnFault(true) // for truncated
+	return &posix{t, (*semT)(unsafe.Pointer(&mem[0])), f}, nil
 }
 
-// openSemaphore opens what exists, if it can be one of ours.
+func semFile() string { return "/dev/shm/sem." + (*name)[1:] }
+
+// openSemaphore opens the file. It refuses what cannot be a semaphore of this
+// user's.
 func openSemaphore() (*os.File, error) {
-	path := name.Path("sem.")
-	if err := examine(path); err != nil {
-		return nil, err
-	}
-	fd, err := ipc.Open(path, unix.O_RDWR|unix.O_NOFOLLOW, 0)
-	if err == unix.EACCES {
-		err = fmt.Errorf("%w\nremove it with the same flags and -rm", err)
-	}
-	return os.NewFile(uintptr(fd), path), err
-}
-
-// examine refuses what cannot be a semaphore of ours. See lstat(2).
-func examine(path string) error {
 	var st unix.Stat_t
-	err := unix.Lstat(path, &st)
-	uid := os.Geteuid()
+	err := unix.Lstat(semFile(), &st)
 	switch {
 	case err != nil:
-	case int(st.Uid) != uid:
-		err = fmt.Errorf("%w: it belongs to uid %d\ntake a name of your own: "+
-			"-name %s-%d", unix.EEXIST, st.Uid, name, uid)
+		return nil, err
+	case int(st.Uid) != os.Geteuid():
+		return nil, fmt.Errorf("%w: it is another user's\n"+
+			"choose another name with -name", unix.EPERM)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != semSize:
-		err = fmt.Errorf("%s is no semaphore\nremove it, or choose another "+
-			"name with -name", path)
+		return nil, fmt.Errorf("%s is no semaphore\nremove it, or choose "+
+			"another name with -name", semFile())
+	case st.Mode&0o600 != 0o600: // made under umask 777, say
+		unix.Chmod(semFile(), 0o600)
 	}
-	return err
+	return os.OpenFile(semFile(), os.O_RDWR|unix.O_NOFOLLOW, 0)
 }
 
-// createSemaphore makes the file without a name, and gives it the name when
-// all is in it: so nobody ever sees half a semaphore. EEXIST if another was
-// faster. See O_TMPFILE in open(2).
+// createSemaphore makes the file without a name. It gives it the name when all
+// is in it, so that nobody ever sees half a semaphore. See O_TMPFILE in
+// open(2).
 func createSemaphore() (*os.File, error) {
-	fd, err := ipc.Open("/dev/shm", unix.O_TMPFILE|unix.O_RDWR, mode)
+	f, err := os.OpenFile("/dev/shm", os.O_RDWR|unix.O_TMPFILE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("making a file in /dev/shm: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), name.Path("sem."))
-	sem := semT{private: 128}
-	sem.state.Store(1)
-	_, err = f.Write((*[semSize]byte)(unsafe.Pointer(&sem))[:])
-	if err != nil {
-		err = fmt.Errorf("%w\ndf -h /dev/shm shows what there is", err)
-	} else {
-		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", fd),
-			unix.AT_FDCWD, f.Name(), unix.AT_SYMLINK_FOLLOW)
-	}
-	if err == unix.ENOENT {
-		err = fmt.Errorf("linkat, with /proc: %w", err)
-	}
-	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	sem := semT{private: 128}
+	sem.state.Store(1) // unlocked
+	_, err = f.Write((*[semSize]byte)(unsafe.Pointer(&sem))[:])
+	if err == nil {
+		err = os.NewSyscallError("linkat", unix.Linkat(unix.AT_FDCWD,
+			fmt.Sprintf("/proc/self/fd/%d", f.Fd()),
+			unix.AT_FDCWD, semFile(), unix.AT_SYMLINK_FOLLOW))
+	}
+	return f, err
 }
 
 // lock is sem_wait(3): it takes 1 away, or waits. Nobody knows who has it.
-func (p *posix) lock(ctx context.Context) error {
-	return inSlices(ctx, func(d time.Duration) error {
-		return ipc.Guard(func() error { return p.tryLock(d) })
-	}, func() string {
-		return "still waiting for " + name.String() + "\nif its holder was " +
-			"killed, nobody will unlock it: remove it with the same flags " +
-			"and -rm"
-	})
+func (p *posix) lock(ctx context.Context) (err error) {
+	defer truncated(&err)
+	return inSlices(ctx, p.tryLock, *name+"\nif its holder was killed, nobody "+
+		"will unlock it: remove it with the same flags and -rm")
 }
 
-func (p *posix) tryLock(d time.Duration) error {
-	for end := time.Now().Add(d); ; {
-		var st unix.Stat_t
-		if err := unix.Fstat(int(p.file.Fd()), &st); err != nil {
-			return fmt.Errorf("fstat %s: %w", name, err)
-		} else if st.Nlink == 0 {
-			return fmt.Errorf("%s: %w: somebody removed it", name, unix.EIDRM)
+func (p *posix) tryLock() error {
+	var st unix.Stat_t
+	err := unix.Fstat(int(p.file.Fd()), &st)
+	state := p.state.Load()
+	switch value := uint32(state); {
+	case err != nil:
+		return fmt.Errorf("fstat %s: %w", *name, err)
+	case st.Nlink == 0:
+		return fmt.Errorf("%s: %w: somebody removed it", *name, unix.EIDRM)
+	case value > 1:
+		return fmt.Errorf("%s lets %d processes in at once"+again, *name, value)
+	case value == 1:
+		if p.state.CompareAndSwap(state, state-1) {
+			return nil
 		}
-		state := p.state.Load()
-		switch value := uint32(state); {
-		case value > 1:
-			return fmt.Errorf("%s: it lets %d processes in at once\nremove "+
-				"it with the same flags and -rm", name, value)
-		case value == 1:
-			if p.state.CompareAndSwap(state, state-1) {
-				return nil
-			}
-		case time.Now().After(end):
-			return unix.EAGAIN
-		default:
-			// Whoever unlocks wakes somebody only if he sees a waiter. The
-			// kernel looks at the value again before it lets us sleep.
-			p.state.Add(waiter)
-			ipc.FutexWait(p.value(), 0, time.Until(end))
-			p.state.Add(^uint64(waiter - 1)) // minus waiter: Add has no minus
-		}
+	default:
+		// Unlock wakes somebody only if it sees a waiter. The kernel looks at
+		// the value again before it lets this process sleep.
+		p.state.Add(waiter)
+		p.futex(0, 0)                    // FUTEX_WAIT, as long as it is 0
+		p.state.Add(^uint64(waiter - 1)) // minus waiter: Add has no minus
 	}
+	return unix.EAGAIN
 }
 
-// value is the half of state on which they sleep who wait: the lower one,
-// which comes first on a little-endian machine.
-func (p *posix) value() *atomic.Uint32 {
-	return (*atomic.Uint32)(unsafe.Pointer(&p.state))
+// unlock is sem_post(3): it adds 1, and wakes one process that waits.
+func (p *posix) unlock() (err error) {
+	defer truncated(&err)
+	if p.state.Add(1) >= waiter {
+		p.futex(1, 1) // FUTEX_WAKE, one
+	}
+	return nil
 }
 
-// unlock is sem_post(3): it adds 1, and wakes one who waits.
-func (p *posix) unlock() error {
-	return ipc.Guard(func() error {
-		if p.state.Add(1) >= waiter {
-			ipc.FutexWake(p.value(), 1)
-		}
-		return nil
-	})
+// futex waits on the value of the semaphore, the half of state that comes
+// first, or wakes those who wait. Other processes have it, too, so the
+// operation is one without FUTEX_PRIVATE_FLAG. See futex(2).
+func (p *posix) futex(operation, value int) {
+	limit := unix.NsecToTimespec(int64(slice))
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&p.state)),
+		uintptr(operation), uintptr(value), uintptr(unsafe.Pointer(&limit)),
+		0, 0)
+}
+
+// truncated makes an error of the fault that using mapped memory causes when
+// somebody has truncated the file. A C program dies of SIGBUS.
+func truncated(err *error) {
+	fault := recover()
+	if _, ok := fault.(interface{ Addr() uintptr }); ok {
+		*err = fmt.Errorf("somebody has truncated %s", semFile())
+	} else if fault != nil {
+		panic(fault)
+	}
 }
 
 func removePOSIX() error {
-	path := name.Path("sem.")
-	err := examine(path)
+	_, err := openSemaphore()
 	if err == nil {
-		ipc.Note("removing semaphore %s", name)
-		err = unix.Unlink(path)
+		err = unix.Unlink(semFile())
 	}
-	if err == unix.ENOENT {
-		ipc.Note("no semaphore %s", name)
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("sem_unlink %s: %w", name, err)
-	}
-	return nil
+	return removal("semaphore "+*name, err)
 }

@@ -1,139 +1,174 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"context"
 	"fmt"
+	"log"
 	"os"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/04-semaphore-counter/ipc"
 )
 
-// semUndo is SEM_UNDO: the kernel takes the operation back when the process
-// ends, so a lock is unlocked even if its holder is killed. See semop(2).
-const semUndo = 0x1000
+const (
+	semUndo = 0x1000 // SEM_UNDO in <linux/sem.h>
+	getPid  = 11     // GETPID
+	getVal  = 12     // GETVAL
+)
 
-// sysv is a System V semaphore: 1 is unlocked, 0 locked.
+// sysv is a System V semaphore: 1 is unlocked, 0 locked. It is the only one of
+// its set, which has an id, as a segment has.
 type sysv struct {
 	*table
-	set ipc.Semaphores
+	set int
 }
 
-// openSysV opens the set, or makes it. One process makes it, and adds 1 once;
-// the others wait until that has been done. See semget(2).
+// openSysV makes the set, or finds it. A new semaphore is 0, which is locked.
+// The process that makes the set unlocks it once, and the others wait until
+// then. If that process was killed, they make the set anew after 2 s.
 func openSysV(ctx context.Context, t *table) (mechanism, error) {
-	for start, before := time.Now(), ipc.Semaphores(-1); ; {
-		set, err := ipc.Semget(semKey, 1,
-			unix.IPC_CREAT|unix.IPC_EXCL|int(mode))
+	for start, young := time.Now(), -1; ; {
+		set, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 		if err == nil {
-			err = set.Add(0, 1, 0, 0) // not to be undone
-		} else if err == unix.EEXIST {
-			if set, err = ipc.Semget(semKey, 1, 0); err == nil {
-				err = ready(set)
+			// Not with SEM_UNDO: it stays unlocked when this process ends.
+			if err = semop(set, +1, 0); err == nil {
+				return &sysv{t, set}, nil
+			} else if !removed(err) {
+				semctl(set, unix.IPC_RMID, nil)
+				return nil, fmt.Errorf("semop set %d: %w", set, err)
 			}
-		}
-		switch err {
-		case nil:
+		} else if err != unix.EEXIST {
+			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
+		} else if set, err = findSet(); err == nil {
 			return &sysv{t, set}, nil
-		case unix.EAGAIN:
-			if set != before {
-				start, before = time.Now(), set
-			} else if time.Since(start) > 2*time.Second {
-				ipc.Note("removing semaphore set %d: whoever made it did "+
-					"not come to unlock it", set)
-				if err := set.Remove(); err != nil {
-					return nil, err
-				}
-			}
-		case unix.ENOENT, unix.EIDRM: // just removed: look again
-		default:
-			return nil, ipc.SemError("semget", semKey, err)
 		}
-		if err := ipc.Pause(ctx, ipc.Tick); err != nil {
-			return nil, err
+		switch {
+		case err == unix.ENOENT || removed(err): // just now
+		case err != unix.EAGAIN:
+			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
+		case set != young:
+			start, young = time.Now(), set
+		case time.Since(start) > 2*time.Second:
+			log.Printf("removing semaphore set %d: the process that made it "+
+				"did not unlock it", set)
+			semctl(set, unix.IPC_RMID, nil)
+		}
+		select { // and try again
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// ready returns EAGAIN for a set that nobody has added the 1 to, and an error
-// for one that is not a lock of ours.
-func ready(set ipc.Semaphores) error {
-	ds, err := set.Stat()
+// findSet finds the set of -semkey. EAGAIN says that it is not yet unlocked:
+// it is locked, and no semop was ever done. What is no lock of this user's is
+// an error.
+func findSet() (set int, err error) {
+	if set, err = semget(1, 0); err != nil {
+		return -1, err
+	}
+	var ds semidDS
+	_, err = semctl(set, unix.IPC_STAT, &ds)
+	value, _ := semctl(set, getVal, nil)
+	_, more := semget(2, 0)
 	switch {
-	case err == unix.EINVAL:
-		return unix.EIDRM
-	case err != nil:
-		return err
-	case int(ds.Uid) != os.Geteuid():
-		return fmt.Errorf("%w: it belongs to uid %d\nchoose another key "+
-			"with -semkey", unix.EEXIST, ds.Uid)
-	case set.Value(1) >= 0:
-		return fmt.Errorf("%w: it has more than one semaphore\nanother "+
-			"lesson uses this key: choose one with -semkey", unix.EEXIST)
+	case err == unix.EACCES || err == nil && int(ds.UID) != os.Geteuid():
+		err = fmt.Errorf("%w: it is another user's\n"+
+			"choose another key with -semkey", unix.EEXIST)
+	case err == nil && more == nil:
+		err = fmt.Errorf("%w: it has more than one semaphore\n"+
+			"choose another key with -semkey", unix.EEXIST)
+	case err == nil && value == 0 && ds.Otime == 0:
+		err = unix.EAGAIN
 	}
-	switch value := set.Value(0); {
-	case value < 0:
-		return unix.EIDRM
-	case value == 0 && ds.Otime == 0:
-		return unix.EAGAIN
-	}
-	return nil
+	return set, err
 }
 
+// lock is the tutorial's semaphore_wait: it takes the 1, or waits for it. With
+// SEM_UNDO the kernel puts it back when this process ends, even if killed.
 func (s *sysv) lock(ctx context.Context) error {
-	err := inSlices(ctx, func(d time.Duration) error {
-		return s.set.Add(0, -1, semUndo, d)
-	}, func() string {
-		pid := s.set.LastPid(0)
-		if pid <= 0 {
-			return "still waiting: a process that cannot be seen has the lock"
-		} else if ipc.Exited(pid) {
-			return fmt.Sprintf("still waiting: pid %d has ended with the "+
-				"lock\nremove it with the same flags and -rm", pid)
-		}
-		return fmt.Sprintf("still waiting: pid %d has the lock", pid)
-	})
+	pid, _ := semctl(s.set, getPid, nil)
+	err := inSlices(ctx, func() error { return semop(s.set, -1, semUndo) },
+		fmt.Sprintf("the lock: pid %d had it last\nif it has ended without "+
+			"unlocking, remove it with the same flags and -rm", pid))
 	if err != nil {
-		return s.failed(err)
+		return fmt.Errorf("semop set %d: %w", s.set, err)
 	}
-	if n := s.set.Value(0); n > 0 {
-		return fmt.Errorf("semaphore set %d: it lets %d processes in at once"+
-			"\nremove it with the same flags and -rm", s.set, n+1)
+	if n, _ := semctl(s.set, getVal, nil); n > 0 { // it should be 0 now
+		return fmt.Errorf("set %d lets %d processes in at once"+again, s.set,
+			n+1)
 	}
 	return nil
 }
 
+// unlock is the tutorial's semaphore_signal. With SEM_UNDO here, too, there is
+// nothing left to put back.
 func (s *sysv) unlock() error {
-	return s.failed(s.set.Add(0, 1, semUndo, 0))
-}
-
-func (s *sysv) failed(err error) error {
-	errno, ok := err.(unix.Errno)
-	if errno == unix.EIDRM {
-		err = fmt.Errorf("%w: somebody removed it", err)
+	if err := semop(s.set, +1, semUndo); err != nil {
+		return fmt.Errorf("semop set %d: %w", s.set, err)
 	}
-	if ok {
-		err = fmt.Errorf("semop set %d: %w", s.set, err)
-	}
-	return err
+	return nil
 }
 
 func removeSysV() error {
-	set, err := ipc.Semget(semKey, 1, 0)
-	if err == nil {
-		err = ready(set)
+	set, err := findSet()
+	if err == nil || err == unix.EAGAIN {
+		_, err = semctl(set, unix.IPC_RMID, nil)
 	}
-	switch err {
-	case nil, unix.EAGAIN:
-		ipc.Note("removing semaphore set %d of key %v", set, semKey)
-		return set.Remove()
-	case unix.ENOENT, unix.EIDRM:
-		ipc.Note("no semaphore set of key %v", semKey)
-		return nil
+	return removal(fmt.Sprintf("semaphore set of key %#x", uint32(*semKey)),
+		err)
+}
+
+// The package unix has no functions for semaphores, only the numbers of the
+// system calls.
+
+// semget finds the set of -semkey, which has n semaphores or more, or makes
+// it. See semget(2).
+func semget(n, flags int) (set int, err error) {
+	id, _, errno := unix.Syscall(unix.SYS_SEMGET, uintptr(*semKey), uintptr(n),
+		uintptr(flags))
+	if errno != 0 {
+		return -1, errno
 	}
-	return fmt.Errorf("semget key %v: %w", semKey, err)
+	return int(id), nil
+}
+
+// semop adds op to the semaphore. If that would make it negative, it waits for
+// a slice, and then returns EAGAIN. See semop(2).
+func semop(set int, op, flags int16) error {
+	sembuf := struct{ num, op, flags int16 }{0, op, flags}
+	limit := unix.NsecToTimespec(int64(slice))
+	for {
+		_, _, errno := unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(set),
+			uintptr(unsafe.Pointer(&sembuf)), 1,
+			uintptr(unsafe.Pointer(&limit)), 0, 0)
+		if errno == 0 {
+			return nil
+		} else if errno != unix.EINTR || op < 0 { // Go's own signals
+			return errno
+		}
+	}
+}
+
+// semidDS is the beginning of struct semid_ds, and room for the rest.
+type semidDS struct {
+	_     int32
+	UID   uint32
+	_     [40]byte
+	Otime int64 // offset 48: of the last semop; 0 is never
+	_     [72]byte
+}
+
+// semctl does to the set what command says. See semctl(2).
+func semctl(set, command int, ds *semidDS) (int, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(set), 0,
+		uintptr(command), uintptr(unsafe.Pointer(ds)), 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }

@@ -1,118 +1,141 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"log"
+	"os"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/04-semaphore-counter/ipc"
 )
 
 const (
 	size  = 404 // bytes of the segment
-	slots = 100 // lines of the table
+	lines = 100 // of the table
+
+	slice = 200 * time.Millisecond // of a wait
+	again = "\nremove it with the same flags and -rm"
 )
 
-// layout is the layout of the segment. A new segment is all zeros, which is
-// an empty table: nobody need initialise it, so nobody can be too late to.
-type layout struct {
-	Data  [slots]atomic.Int32 // offset 0: pids
+// table is the layout of the segment. A new segment is all zeros, and that is
+// an empty table: nobody has to initialise it.
+type table struct {
+	Data  [lines]atomic.Int32 // offset 0: pids
 	Count atomic.Int32        // offset 400: how many
 }
 
-// table is the segment as this process has it.
-type table struct {
-	*layout
-	shmid int
-	mem   []byte
+// view lays table over an attached segment. It panics if mem is too short.
+func view(mem []byte) *table {
+	return (*table)(unsafe.Pointer((*[size]byte)(mem)))
 }
 
-// openTable attaches the segment of key, and makes it if there is none. It
-// is persistent: whoever comes first makes it, and only -rm removes it.
-func openTable(ctx context.Context, key ipc.Key, mode ipc.Mode) (
-	*table, error) {
-	flags := unix.IPC_CREAT | unix.IPC_EXCL | int(mode)
-	for {
-		shmid, _, err := ipc.Lookup(key, size)
-		missing := err == unix.ENOENT
-		if missing {
-			shmid, err = unix.SysvShmGet(int(key), size, flags)
-			if err != nil && err != unix.EEXIST {
-				return nil, ipc.ShmgetError(key, size, err)
-			}
-		}
-		var mem []byte
-		if err == nil {
-			mem, err = ipc.Attach(shmid, 0)
-			if err != nil && missing { // ours, and -mode does not let us in
-				ipc.Remove(shmid)
-			}
-		}
-		switch err {
-		case nil:
-			l := (*layout)(unsafe.Pointer((*[size]byte)(mem)))
-			return &table{l, shmid, mem}, nil
-		case ipc.ErrRemoved, unix.EEXIST: // just now: look again
-		default:
-			return nil, err
-		}
-		if err := ipc.Pause(ctx, ipc.Tick); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// add is the critical section, whatever protects it. What a process that dies
-// in it leaves behind counts only with the last store, which is one step.
-func (t *table) add(ctx context.Context, pid int32, work time.Duration) (
-	int32, error) {
+// add is the critical section, whatever protects it. If the process dies in
+// it, nothing counts: the new line does only with the last store.
+func (t *table) add(ctx context.Context, pid int32) (count int32, err error) {
 	old, err := t.next()
 	if err != nil {
 		return 0, err
 	}
-	if err := ipc.Pause(ctx, work); err != nil {
-		return 0, err
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-time.After(*work):
 	}
 	t.Data[old].Store(pid)
 	t.Count.Store(old + 1)
-	_, err = ipc.Stat(t.shmid) // not to say so if it was all for nothing
-	return old + 1, err
+	return old + 1, nil
 }
 
 // next returns the first free line of the table.
 func (t *table) next() (int32, error) {
-	if _, err := ipc.Stat(t.shmid); err != nil {
-		return 0, err
-	}
 	n := t.Count.Load()
-	if n < 0 || n > slots {
-		return 0, fmt.Errorf("segment %d: its count is %d, of 0 to %d\n"+
-			"remove it with the same flags and -rm", t.shmid, n, slots)
-	} else if n == slots {
-		return 0, fmt.Errorf("segment %d: table full, %d processes\n"+
-			"remove it with the same flags and -rm", t.shmid, slots)
+	if n < 0 || n > lines {
+		return 0, fmt.Errorf("key %#x: the count is %d, not 0 to %d"+again,
+			uint32(*key), n, lines)
+	} else if n == lines {
+		return 0, fmt.Errorf("key %#x: table full, %d processes"+again,
+			uint32(*key), lines)
 	}
 	return n, nil
 }
 
-func (t *table) detach() error { return ipc.Detach(t.mem) }
-
-// removeTable removes the segment of key, if there is one.
-func removeTable(key ipc.Key) error {
-	shmid, _, err := ipc.Lookup(key, size)
-	if err == unix.ENOENT || errors.Is(err, unix.EIDRM) {
-		ipc.Note("no segment of key %v", key)
-		return nil
-	} else if err != nil {
-		return err
+// examine looks at a segment that shmget has opened, or refused to open. It
+// returns an error unless it is this user's, and has the size of the table.
+func examine(shmid int, err error) (int, error) {
+	if err == unix.EINVAL || err == unix.EACCES { // too small, or another's
+		if id, e := unix.SysvShmGet(*key, 0, 0); e == nil {
+			shmid, err = id, nil
+		}
 	}
-	ipc.Note("removing segment %d of key %v", shmid, key)
-	return ipc.Remove(shmid)
+	var ds unix.SysvShmDesc
+	if err == nil {
+		_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	}
+	switch {
+	case err == unix.EACCES || err == nil && int(ds.Perm.Uid) != os.Geteuid():
+		err = fmt.Errorf("%w: it is another user's\n"+
+			"choose another key with -key", unix.EEXIST)
+	case err == nil && ds.Segsz != size:
+		err = fmt.Errorf("%w: it has %d bytes, not %d\nchoose another key "+
+			"with -key; ipcrm -M %#x removes it", unix.EEXIST, ds.Segsz, size,
+			uint32(*key))
+	}
+	return shmid, err
+}
+
+// removeTable removes the segment.
+func removeTable() error {
+	shmid, err := unix.SysvShmGet(*key, 0, 0)
+	if shmid, err = examine(shmid, err); err == nil {
+		_, err = unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	}
+	return removal(fmt.Sprintf("segment of key %#x", uint32(*key)), err)
+}
+
+// removal says how removing something went. That there is none is no error.
+func removal(what string, err error) error {
+	switch {
+	case err == nil:
+		log.Printf("removed the %s", what)
+	case err == unix.ENOENT || removed(err):
+		log.Printf("no %s", what)
+	default:
+		return fmt.Errorf("removing the %s: %w", what, err)
+	}
+	return nil
+}
+
+// removeEmpty removes the segment again if it can have been made for nothing:
+// nobody has entered itself into the table, and no other process is attached.
+func removeEmpty(shmid int, t *table) error {
+	var ds unix.SysvShmDesc
+	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	if err == nil && ds.Nattch == 1 && t.Count.Load() == 0 {
+		_, err = unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	}
+	return err
+}
+
+// removed tells whether a call failed because its object has been removed.
+func removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
+
+// inSlices calls try, which waits for a slice at most, as long as it returns
+// EAGAIN or EINTR: so that a signal can end the wait. After 2 s it says once
+// for what it waits.
+func inSlices(ctx context.Context, try func() error, what string) error {
+	late := time.AfterFunc(2*time.Second, func() {
+		log.Print("still waiting for ", what)
+	})
+	defer late.Stop()
+	for ctx.Err() == nil {
+		if err := try(); err != unix.EAGAIN && err != unix.EINTR {
+			return err
+		}
+	}
+	return context.Cause(ctx)
 }

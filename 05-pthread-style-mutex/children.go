@@ -1,191 +1,227 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
-	"example.com/shm-by-example/05-pthread-style-mutex/ipc"
+	"golang.org/x/sys/unix"
 )
+
+// The owner of a mutex is a thread. A goroutine can move from one thread to
+// another, so main stays on the main thread, whose number is the process's.
+// The kernel also tells the children when the thread ends that started them.
+func init() { runtime.LockOSThread() }
 
 // family is the children, as their parent knows them.
 type family struct {
 	*shared
-	running int
-	ended   chan exit
-	bad     []exit // those that did not end well
+	shmid    int
+	ctx      context.Context // ends when a child has failed, too
+	cancel   context.CancelCauseFunc
+	children []*exec.Cmd // those that run
+	ended    chan ended
+	killed   []ended // those with whom a robust mutex copes
 
-	shmid  int
-	seen   int32     // the counter, at the last look
-	since  time.Time // ... when it was first so
-	hinted bool      // that it has been so for long
+	// For stuck: what it saw at its last looks, and since when.
+	seenWord    uint32
+	seenCounter int32
+	since       time.Time
+	told        bool
 }
 
-// exit is how a child ended.
-type exit struct {
-	number, pid int
-	err         error
+// ended is a child that has ended.
+type ended struct {
+	cmd    *exec.Cmd
+	number int
+	err    error
 }
 
-func (e exit) String() string {
-	return fmt.Sprintf("process %d, pid %d", e.number, e.pid)
+func (e ended) String() string {
+	return fmt.Sprintf("process %d, pid %d", e.number, e.cmd.Process.Pid)
 }
 
-func (e exit) killed() bool {
-	exit := new(exec.ExitError)
-	return errors.As(e.err, &exit) && exit.ExitCode() == -1
+func newFamily(ctx context.Context, s *shared, shmid int) *family {
+	f := &family{shared: s, shmid: shmid, ended: make(chan ended, *procs)}
+	f.ctx, f.cancel = context.WithCancelCause(ctx)
+	return f
 }
 
-// start starts the children, which all live until the end of ctx or longer.
-func (f *family) start(ctx context.Context) error {
+// start starts this program once more for each child, since a Go program
+// cannot fork(2). Children get SIGTERM when ctx ends, and when this process
+// is killed: then they do not end while they have the mutex. Ctrl-C is for
+// this process alone. See PR_SET_PDEATHSIG in prctl(2).
+func (f *family) start() error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	for number := 1; number < *procs; number++ {
-		args := []string{"-child", strconv.Itoa(number),
-			"-join", strconv.Itoa(f.shmid), "-n", strconv.Itoa(*rounds),
-			"-procs", strconv.Itoa(*procs), "-sync", string(chosen)}
-		if *die && number == 1 {
-			args = append(args, "-die")
+		cmd := exec.CommandContext(f.ctx, program, "-sync", *kind,
+			"-child", strconv.Itoa(number), "-join", strconv.Itoa(f.shmid),
+			"-n", strconv.Itoa(*rounds), "-procs", strconv.Itoa(*procs),
+			fmt.Sprintf("-die=%t", *die && number == 1))
+		cmd.Stderr = os.Stderr
+		cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
+		cmd.WaitDelay = time.Second // and then it is killed
+		cmd.SysProcAttr = &syscall.SysProcAttr{
+			Setpgid: true, Pdeathsig: unix.SIGTERM}
+		if err := cmd.Start(); err != nil {
+			return cmp.Or(context.Cause(f.ctx), err)
 		}
-		cmd, err := ipc.StartChild(ctx, os.Stderr, args...)
-		if err != nil {
-			return err
-		}
-		f.running++
+		f.children = append(f.children, cmd)
 		go func() {
-			err := cmd.Wait()
-			f.ended <- exit{number, cmd.Process.Pid, err}
+			e := ended{cmd, number, cmd.Wait()}
+			if e.err != nil && !(*kind == "robust" && e.killed()) {
+				f.cancel(f.lost(e)) // the sum cannot become right any more
+			}
+			f.ended <- e
 		}()
 	}
 	return nil
 }
 
-// reap notes the end of a child.
-func (f *family) reap(e exit) {
-	f.running--
-	if e.err != nil {
-		f.bad = append(f.bad, e)
+func (e ended) killed() bool { return e.cmd.ProcessState.ExitCode() == -1 }
+
+// lost says what the end of a child means.
+func (f *family) lost(e ended) error {
+	const cure = "\n-sync robust survives that"
+	switch pid := int32(e.cmd.Process.Pid); {
+	case !e.killed():
+		return fmt.Errorf("%v: %w", e, e.err)
+	case atomic.LoadInt32(&f.mutex.owner) == pid && f.mutex.word.Load() != 0:
+		return fmt.Errorf("%v, was killed while it had the mutex: nobody "+
+			"will unlock it"+cure, e)
 	}
+	return fmt.Errorf("%v, was killed: its rounds are missing"+cure, e)
 }
 
-// look returns an error if there is no use in waiting for an ordinary mutex
-// any more, because whoever has it has ended. With a robust one, or if its
-// owner is only slow, or stopped, one waits.
-func (f *family) look(ctx context.Context) error {
-	for len(f.ended) > 0 {
+// end ends the children that still run.
+func (f *family) end() {
+	f.cancel(nil)
+	for len(f.children) > 0 {
 		f.reap(<-f.ended)
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	owner := atomic.LoadInt32(&f.mutex.owner)
-	now := atomic.LoadInt32(&f.counter)
-	if now != f.seen || f.since.IsZero() || f.mutex.word.Load() == 0 {
-		f.seen, f.since = now, time.Now()
-	}
-	stands := time.Since(f.since)
-	for _, e := range f.bad {
-		// With no owner it was killed between two instructions of lock or
-		// unlock: then nothing moves any more.
-		had := owner == int32(e.pid) && f.mutex.word.Load() != 0 ||
-			owner == 0 && stands > time.Second
-		if had && chosen == normal && e.killed() {
-			return fmt.Errorf("%v, was killed while it had the mutex: nobody "+
-				"will unlock it\n-sync robust survives that", e)
-		}
-	}
-	if stands < time.Second || owner == 0 {
-		return nil
-	}
-
-	// A stranger, a program in C say, may have it: has it ended?
-	ds, err := ipc.Stat(f.shmid)
-	strangers := ds.Nattch > uint64(1+f.running)
-	switch {
-	case err != nil:
-		return err
-	case chosen == normal && !strangers && ipc.Exited(owner):
-		return fmt.Errorf("pid %d ended while it had the mutex: nobody will "+
-			"unlock it\n-sync robust survives that", owner)
-	case stands > 5*time.Second && !f.hinted:
-		ipc.Note("still waiting: pid %d has the mutex", owner)
-		f.hinted = true
-	}
-	return nil
 }
 
-// wait waits for all children. What the dead have left to do of their rounds
-// is then for the parent to do, if the mutex is robust.
-func (f *family) wait(ctx context.Context, parent process) error {
-	for f.running > 0 {
+// reap notes the end of a child. If it was killed, it may have been woken just
+// before: then another must be.
+func (f *family) reap(e ended) {
+	for i, cmd := range f.children {
+		if cmd == e.cmd {
+			f.children = append(f.children[:i], f.children[i+1:]...)
+			break
+		}
+	}
+	if e.err != nil && e.killed() {
+		f.killed = append(f.killed, e)
+		futexWake(&f.mutex.word, 1)
+	}
+}
+
+// wait waits for all children, and then does what those that were killed have
+// left undone, if the mutex is robust.
+func (f *family) wait() error {
+	for len(f.children) > 0 {
 		select {
 		case e := <-f.ended:
 			f.reap(e)
-		case <-ctx.Done():
+		case <-f.ctx.Done():
 		case <-time.After(slice):
 		}
-		if err := f.look(ctx); err != nil {
+		if err := f.stuck(); err != nil {
 			return err
 		}
 	}
-	if chosen == normal {
-		return nil
-	}
-	var others []exit
-	for _, e := range f.bad {
-		if !e.killed() {
-			others = append(others, e)
-			continue
-		}
-		if err := parent.lockAndRepair(); err != nil {
-			return err
-		}
-		heir := parent
-		heir.number = e.number
-		note := heir.note(heir.number)
-		note.done(0) // if it has still begun one, nobody completed it
-		done := note.rounds()
-		robust{&f.mutex}.unlock()
-		ipc.Note("%v, was killed after %d of %d rounds: process 0 does the "+
-			"others", e, done, *rounds)
-		if err := heir.countRobust(ctx, *rounds); err != nil {
+	for _, e := range f.killed {
+		if err := f.inherit(e); err != nil { // in repair.go
 			return err
 		}
 	}
-	f.bad = others
 	return nil
 }
 
-// failed returns the error of a child that was not made good.
-func (f *family) failed() error {
-	if len(f.bad) == 0 {
+// stuck returns an error if there is no use in waiting any more: because ctx
+// has ended, or because nobody can unlock the mutex. The owner field does not
+// tell, since whoever dies between two instructions of lock or unlock leaves
+// 0 there. But if nothing has moved for a second, no stranger is attached,
+// and all of the family sleep, nobody has the mutex who could go on.
+func (f *family) stuck() error {
+	for len(f.ended) > 0 {
+		f.reap(<-f.ended)
+	}
+	if f.ctx.Err() != nil {
+		return context.Cause(f.ctx)
+	}
+	word, counter := f.mutex.word.Load(), atomic.LoadInt32(&f.counter)
+	if word == 0 || word != f.seenWord || counter != f.seenCounter {
+		f.seenWord, f.seenCounter, f.since = word, counter, time.Now()
+	}
+	stands, owner := time.Since(f.since), atomic.LoadInt32(&f.mutex.owner)
+	if stands < time.Second {
 		return nil
 	}
-	return fmt.Errorf("%v: %w", f.bad[0], f.bad[0].err)
+	var ds unix.SysvShmDesc
+	_, err := unix.SysvShmCtl(f.shmid, unix.IPC_STAT, &ds)
+	if err != nil && !removed(err) {
+		return fmt.Errorf("shmctl segment %d: %w", f.shmid, err)
+	}
+	waiting := err == nil && int(ds.Nattch) == 1+len(f.children)
+	for _, cmd := range f.children {
+		waiting = waiting && sleeps(cmd.Process.Pid)
+	}
+	if waiting {
+		return fmt.Errorf("nobody who is attached can unlock the mutex: its "+
+			"owner field is %d", owner)
+	}
+	if stands > 2*time.Second && !f.told {
+		log.Printf("still waiting: the owner of the mutex is %d", owner)
+		f.told = true
+	}
+	return nil
+}
+
+// sleeps tells whether a process waits for something. One that is stopped, or
+// only slow, does not. See proc_pid_stat(5).
+func sleeps(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(text), ") ")
+	return strings.HasPrefix(state, "S")
 }
 
 // runChild is the main function of a child.
 func runChild(ctx context.Context) error {
-	mem, err := ipc.Attach(*join, 0)
+	mem, err := unix.SysvShmAttach(*join, 0, 0)
 	if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", *join, err)
+	}
+	if len(mem) != size {
+		return fmt.Errorf("segment %d has %d bytes, not %d", *join, len(mem),
+			size)
+	}
+	s := view(mem)
+	if s.mutex.kind.Load() != kindBits() {
+		return fmt.Errorf("segment %d: no %s mutex", *join, *kind)
+	}
+	err = count(ctx, s, func() error { return context.Cause(ctx) })
+	if ctx.Err() != nil {
+		os.Exit(1) // the parent knows, and says why
+	} else if err != nil {
 		return err
 	}
-	s, err := view(mem)
-	if err == nil && s.mutex.kind.Load() != chosen.mutexKind() {
-		err = fmt.Errorf("segment %d: no mutex of that kind", *join)
+	if err := unix.SysvShmDetach(mem); err != nil {
+		return fmt.Errorf("shmdt segment %d: %w", *join, err)
 	}
-	if err != nil {
-		return err
-	}
-	p := process{shared: s, number: *child, die: *die}
-	p.stuck = func() error { return context.Cause(ctx) }
-	if err := p.count(ctx, *rounds); err != nil {
-		return err
-	}
-	return ipc.Detach(mem)
+	return nil
 }

@@ -1,8 +1,9 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // 05-pthread-style-mutex lets two processes increment one counter, 100 times
-// each, under a mutex that lies beside the counter in shared memory. It is
-// the mutex of the C library, byte for byte: a C program may take part.
+// each. The mutex that keeps them apart lies beside the counter, in shared
+// memory. It is the mutex of the C library, byte for byte, so that a C program
+// can take part.
 //
 //	terminal 1$ go run ./05-pthread-style-mutex
 //	terminal 1$ go run ./05-pthread-style-mutex -die
@@ -16,94 +17,122 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
 	"math"
+	"os"
+	"os/signal"
 	"sync/atomic"
 
-	"example.com/shm-by-example/05-pthread-style-mutex/ipc"
+	"golang.org/x/sys/unix"
 )
 
 var (
-	key    = ipc.Ftok("/tmp", 'M')
-	mode   = ipc.Mode(0o600)
+	key    = flag.Int("key", ftok("/tmp", 'M'), "`key` of the segment")
+	kind   = flag.String("sync", "normal", "`kind` of mutex: normal or robust")
 	rounds = flag.Int("n", 100, "`rounds` of each process")
 	procs  = flag.Int("procs", 2, "`processes`, of which this is one")
 	die    = flag.Bool("die", false, "kill a child while it has the mutex")
-	chosen = normal
 	child  = flag.Int("child", 0, "for its children: `number` of the child")
 	join   = flag.Int("join", 0, "for its children: `id` of the segment")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment, made of /tmp and M")
-	flag.Var(&mode, "mode", "permission `bits` of the segment, octal")
-	flag.Var(&chosen, "sync", "`kind` of mutex: normal or robust")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("05-pthread-style-mutex: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) (err error) {
-	if err := usage(); err != nil {
+func run(ctx context.Context) (err error) {
+	if err := checkFlags(); err != nil {
 		return err
 	}
 	if *child > 0 {
-		return runChild(ctx)
+		return runChild(ctx) // in children.go
 	}
 
-	// Create the segment. All zeros, the mutex in it is unlocked.
-	shmid, mem, err := ipc.Create(ctx, key, int(size), mode, nil)
-	if err != nil {
-		return err
+	// Create the segment. With IPC_EXCL it is sure to be a new one.
+	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, size, flags)
+	for err == unix.EEXIST {
+		// If a killed parent left it behind, it goes.
+		if err = removeLeftover(ctx, *key); err == nil {
+			shmid, err = unix.SysvShmGet(*key, size, flags)
+		}
 	}
-	defer func() {
-		err = errors.Join(err, ipc.Detach(mem), ipc.Remove(shmid))
-	}()
-	s, err := view(mem)
 	if err != nil {
-		return err
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
 	}
-	s.mutex.kind.Store(chosen.mutexKind())
-
-	// Start the children, which do the same as this process.
-	f := &family{shared: s, shmid: shmid, ended: make(chan exit, *procs)}
-	living, end := context.WithCancel(ctx)
-	defer func() {
-		for end(); f.running > 0; {
-			f.reap(<-f.ended)
+	defer func() { // remove it at the end
+		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+		if e != nil && !removed(e) {
+			err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w",
+				shmid, e))
 		}
 	}()
-	if err := f.start(living); err != nil {
+
+	// Attach it, at an address that the kernel chooses.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+	s := view(mem)
+
+	// Initialise the mutex, once. A new segment is all zeros, and that is an
+	// unlocked mutex, but for its kind.
+	s.mutex.kind.Store(kindBits())
+
+	// Start the children, which do the same as this process.
+	f := newFamily(ctx, s, shmid)
+	defer f.end()
+	if err := f.start(); err != nil {
 		return err
 	}
 
-	// Count, and wait until the children have, too.
-	p := process{shared: s, stuck: func() error { return f.look(ctx) }}
-	if err := p.count(ctx, *rounds); err != nil {
+	// Increment the counter, and wait until the children have done so, too.
+	if err := count(f.ctx, s, f.stuck); err != nil {
 		return err
 	}
-	if err := f.wait(ctx, p); err != nil {
+	if err := f.wait(); err != nil {
 		return err
 	}
-	fmt.Fprintf(stdout, "Final counter = %d (expected %d)\n",
+	fmt.Printf("Final counter = %d (expected %d)\n",
 		atomic.LoadInt32(&s.counter), *procs**rounds)
-	return f.failed()
+
+	// Detach it.
+	if err := unix.SysvShmDetach(mem); err != nil {
+		return fmt.Errorf("shmdt segment %d: %w", shmid, err)
+	}
+	return nil
 }
 
-// usage checks the flags.
-func usage() error {
+func checkFlags() error {
 	switch {
-	case key == 0:
-		return errors.New("ftok /tmp: no such file or directory")
+	case *key < 1 || *key > math.MaxUint32:
+		return fmt.Errorf("-key %d is out of range", *key)
+	case *kind != "normal" && *kind != "robust":
+		return fmt.Errorf("-sync %s: want normal or robust", *kind)
 	case *procs < 1 || *procs > 1000:
-		return ipc.Usage("-procs: want 1 to 1000")
-	case chosen == "robust" && *procs > maxNotes:
-		return ipc.Usage(fmt.Sprint("-procs: with -sync robust, there is ",
-			"room for the notes of ", maxNotes))
-	case *rounds > math.MaxInt32 / *procs:
-		return ipc.Usage("-n: the counter has 31 bits")
-	case *child < 0 || *child > 0 && *child >= *procs:
-		return ipc.Usage("-child: there are not so many")
+		return fmt.Errorf("-procs %d: want 1 to 1000", *procs)
+	case *kind == "robust" && *procs > maxNotes:
+		return fmt.Errorf("-procs %d: with -sync robust at most %d", *procs,
+			maxNotes) // which have room in the segment
+	case *rounds < 0 || *rounds > math.MaxInt32 / *procs:
+		return fmt.Errorf("-n %d: the counter has 31 bits", *rounds)
+	case *child < 0 || *child >= *procs || *join < 0:
+		return fmt.Errorf("-child %d of %d, -join %d", *child, *procs, *join)
 	case *die && (*procs < 2 || *rounds < 1):
-		return ipc.Usage("-die: there is no child that could die")
+		return errors.New("-die: there is no child that could die")
 	}
 	return nil
 }

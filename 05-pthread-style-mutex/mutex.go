@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -6,15 +6,15 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
-	"example.com/shm-by-example/05-pthread-style-mutex/ipc"
+	"golang.org/x/sys/unix"
 )
 
-// mutex is glibc's pthread_mutex_t, without the padding at its end. All but
-// word and kind is written by its owner alone. See pthread_mutex_lock(3) and
-// futex(2).
+// mutex is glibc's pthread_mutex_t, without the padding at its end. Only the
+// owner writes the fields other than word and kind. See pthread_mutex_lock(3).
 type mutex struct {
-	word       atomic.Uint32 // offset 0: 0 free, 1 locked, 2 waited for, too
+	word       atomic.Uint32 // offset 0: 0 free, 1 locked, 2 and waited for
 	count      uint32        // offset 4
 	owner      int32         // offset 8: its thread, 0 if it is free
 	users      uint32        // offset 12
@@ -27,19 +27,22 @@ const (
 	processShared = 128 // bits of kind; none is PTHREAD_MUTEX_NORMAL
 	robustKind    = 16
 
-	slice = 200 * time.Millisecond // of a wait, and then it looks around
+	slice = 200 * time.Millisecond // of a wait, after which it looks around
 )
 
-// self is this thread: the main one, since package ipc locks main to it.
+// self is this thread: the main one, to which children.go locks main.
 var self = int32(os.Getpid())
 
-// lock locks the mutex. An error of stuck, which it calls now and then while
-// it waits, ends the wait.
+// lock locks the mutex. While it waits, it calls stuck now and then. An error
+// of stuck ends the wait.
 func (m *mutex) lock(stuck func() error) error {
 	if !m.word.CompareAndSwap(0, 1) {
 		for m.word.Swap(2) != 0 {
-			ipc.FutexWait(&m.word, 2, slice)
+			futexWait(&m.word, 2)
 			if err := stuck(); err != nil {
+				// Perhaps unlock has just woken this process, and no other.
+				// A C program behind it sleeps without a time limit.
+				futexWake(&m.word, 1)
 				return err
 			}
 		}
@@ -49,11 +52,27 @@ func (m *mutex) lock(stuck func() error) error {
 	return nil
 }
 
-// unlock unlocks the mutex, and wakes one of those who wait for it.
+// unlock unlocks the mutex, and wakes one process that waits for it.
 func (m *mutex) unlock() {
 	m.owner = 0
 	m.users--
 	if m.word.Swap(0) == 2 {
-		ipc.FutexWake(&m.word, 1)
+		futexWake(&m.word, 1)
 	}
+}
+
+// futexWait sleeps as long as the word is value: until futexWake wakes this
+// process, for a slice at most. It may return for no reason. See futex(2).
+func futexWait(word *atomic.Uint32, value uint32) {
+	const futexWait = 0 // without FUTEX_PRIVATE_FLAG: other processes share it
+	limit := unix.NsecToTimespec(int64(slice))
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
+		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)
+}
+
+// futexWake wakes up to n of those that sleep on the word. See futex(2).
+func futexWake(word *atomic.Uint32, n int) {
+	const futexWake = 1
+	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake,
+		uintptr(n), 0, 0, 0)
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -9,8 +9,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/05-pthread-style-mutex/ipc"
 )
 
 // What the word of a robust mutex holds: its owner's thread and these bits.
@@ -76,9 +74,10 @@ func (m robust) lock(stuck func() error) (died bool, err error) {
 		case old&waiters == 0 && !m.word.CompareAndSwap(old, old|waiters):
 			continue
 		}
-		ipc.FutexWait(&m.word, old|waiters, slice)
+		futexWait(&m.word, old|waiters)
 		mine |= waiters // there may be others
 		if err := stuck(); err != nil {
+			futexWake(&m.word, 1) // as in mutex.lock
 			return false, err
 		}
 	}
@@ -121,7 +120,7 @@ func (m robust) unlock() {
 	}
 	m.users--
 	if m.word.Swap(0)&waiters != 0 {
-		ipc.FutexWake(&m.word, wake)
+		futexWake(&m.word, wake)
 	}
 	list.pending = 0
 }

@@ -1,10 +1,11 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,59 @@ func onOneThread(t testing.TB) {
 }
 
 func noWait() error { return unix.ETIMEDOUT }
+
+// A waiter that gives up was perhaps the one that unlock has woken. Another
+// one sleeps behind it, without a time limit, as in a C program: it must be
+// woken then.
+func TestGiveUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		held uint32
+		lock func(*mutex, func() error) error
+	}{
+		"normal": {2, (*mutex).lock},
+		"robust": {1 | waiters, func(m *mutex, stuck func() error) error {
+			_, err := robust{m}.lock(stuck)
+			return err
+		}},
+	} {
+		var m mutex
+		m.word.Store(c.held)
+		woken := make(chan unix.Errno)
+		err := c.lock(&m, func() error {
+			go func() {
+				errno := unix.EINTR // signals of the Go runtime
+				for errno == unix.EINTR {
+					_, _, errno = unix.Syscall6(unix.SYS_FUTEX,
+						uintptr(unsafe.Pointer(&m.word)), 0,
+						uintptr(c.held), 0, 0, 0)
+				}
+				woken <- errno
+			}()
+			for { // until it sleeps: nobody is woken, but one is moved
+				const cmpRequeue = 4
+				n, _, errno := unix.Syscall6(unix.SYS_FUTEX,
+					uintptr(unsafe.Pointer(&m.word)), cmpRequeue, 0, 1,
+					uintptr(unsafe.Pointer(&m.word)), uintptr(c.held))
+				if errno != 0 {
+					t.Fatalf("%s: futex: %v", name, errno)
+				} else if n == 1 {
+					return unix.ETIMEDOUT
+				}
+			}
+		})
+		if err != unix.ETIMEDOUT {
+			t.Fatalf("%s: %v", name, err)
+		}
+		select {
+		case errno := <-woken:
+			if errno != 0 {
+				t.Errorf("%s: futex: %v", name, errno)
+			}
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s: the other one sleeps for ever", name)
+		}
+	}
+}
 
 // What a mutex holds while it is locked and afterwards, as glibc has it.
 func TestMutex(t *testing.T) {
@@ -61,6 +115,9 @@ func TestRobust(t *testing.T) {
 	died, err := r.lock(noWait)
 	if !died || err != nil || m.owner != inconsistent {
 		t.Errorf("after a death: %v, %v, owner %#x", died, err, m.owner)
+	}
+	if m.word.Load() != uint32(self)|waiters {
+		t.Errorf("those who wait are forgotten: word %#x", m.word.Load())
 	}
 	r.consistent()
 	r.unlock()

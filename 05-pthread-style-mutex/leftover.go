@@ -1,0 +1,87 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// removeLeftover removes the segment of key if a killed parent left it: its
+// creator has ended, and nobody is attached. Nil says that the key is free.
+// A segment that must stay is an error that says why.
+func removeLeftover(ctx context.Context, key int) error {
+	const cure = "\nchoose another key with -key; ipcrm -M %#x removes it"
+	for start := time.Now(); ; {
+		var ds unix.SysvShmDesc
+		shmid, err := unix.SysvShmGet(key, 0, 0)
+		if err == nil {
+			_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+		}
+		owned := int(ds.Perm.Uid) == os.Geteuid()
+		creatorRuns, waited := runs(ds.Cpid), time.Since(start)
+		switch {
+		case err == unix.ENOENT || removed(err):
+			return nil
+		case err == unix.EACCES || err == nil && !owned:
+			return fmt.Errorf("%w: it is another user's\n"+
+				"choose another key with -key", unix.EEXIST)
+		case err != nil:
+			return err
+		case int(ds.Segsz) != size:
+			return fmt.Errorf("%w: it has %d bytes, not %d"+cure,
+				unix.EEXIST, ds.Segsz, size, uint32(key))
+		case ds.Atime == 0 && waited < 2*time.Second:
+			// It is being created. Look again.
+		case ds.Nattch > 0 && !creatorRuns && waited < 3*time.Second:
+			// The children of a killed parent are leaving. Look again.
+		case ds.Nattch > 0 || creatorRuns:
+			return fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
+				unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
+		default:
+			log.Printf("removing segment %d, left by a killed parent, pid %d",
+				shmid, ds.Cpid)
+			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+			if err != nil && !removed(err) { // by a faster one
+				return err
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// removed tells whether a call failed because its segment has been removed.
+func removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
+
+// runs tells whether a process runs. A zombie does not, though kill(2) finds
+// it. See pidfd_open(2).
+func runs(pid int32) bool {
+	fd, err := unix.PidfdOpen(int(pid), 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(ended, 0)
+	return n <= 0 // -1: a signal of the Go runtime came in between
+}
+
+// ftok makes a key of a file and a number, as the C library does: 8 bits of
+// the number, 8 of the file's device, 16 of its inode. Two files may give one
+// key. It returns -1 if there is no such file. See ftok(3).
+func ftok(path string, id byte) int {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return -1
+	}
+	return int(id)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
+}
