@@ -353,8 +353,9 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 		}
 	case "stands": // it has not been woken up for a while
 		return func() bool {
-			if count++; switches(pid) != last {
-				last, count = switches(pid), 0
+			now := switches(pid)
+			if count++; now != last || !sleeping(pid) { // or it has not run yet
+				last, count = now, 0
 			}
 			return count == 20
 		}
