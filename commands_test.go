@@ -338,7 +338,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 		return func() bool { return p.within(0) }
 	case "waits": // all its threads sleep, three times in a row
 		return func() bool {
-			if count++; !sleeping(pid) {
+			if count++; !idle(pid, "S") {
 				count = 0
 			}
 			return count == 3
@@ -354,7 +354,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 	case "stands": // it has not been woken up for a while
 		return func() bool {
 			now := switches(pid)
-			if count++; now != last || !sleeping(pid) { // or it has not run yet
+			if count++; now != last || !idle(pid, "ST") { // or it has not run yet
 				last, count = now, 0
 			}
 			return count == 20
@@ -373,12 +373,13 @@ func statusField(pid int, name string) (value string) {
 	return value
 }
 
-// sleeping tells whether all threads of a process are waiting.
-func sleeping(pid int) bool {
+// idle tells whether all threads of a process are in one of these states: S for
+// sleeping, T for stopped.
+func idle(pid int, states string) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, file := range tasks {
 		text, _ := os.ReadFile(file)
-		if _, state, ok := strings.Cut(string(text), ") "); !ok || state[0] != 'S' {
+		if _, state, ok := strings.Cut(string(text), ") "); !ok || !strings.Contains(states, state[:1]) {
 			return false
 		}
 	}
