@@ -1,13 +1,12 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"fmt"
+	"log"
 	"os"
 	"time"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 // attached says, on standard error, which processes have the object mapped,
@@ -27,7 +26,7 @@ func attached(o *object) error {
 		}
 	}
 	if !o.Complete {
-		ipc.Note("%s", hiddenFrom(s.hidden))
+		log.Printf("%s", hiddenFrom(s.hidden))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -9,9 +9,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"slices"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 var asJSON, watching bool
@@ -38,7 +37,7 @@ var (
 func list(ctx context.Context, stdout io.Writer) error {
 	switch {
 	case asJSON && watching:
-		return ipc.Usage("want one of -json and -watch")
+		wrongUsage("want one of -json and -watch")
 	case watching:
 		return watch(ctx, stdout)
 	}
@@ -61,11 +60,11 @@ func list(ctx context.Context, stdout io.Writer) error {
 	stdout.Write(text.Bytes())
 	incomplete := func(o *object) bool { return !o.Complete }
 	if !asJSON && slices.ContainsFunc(s.Objects, incomplete) {
-		ipc.Note("?: %s", hiddenFrom(s.Unreadable))
+		log.Printf("?: %s", hiddenFrom(s.Unreadable))
 	}
 	unread := func(set *semSet) bool { return set.Values == nil }
 	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
-		ipc.Note("?: values are for those who may read the semaphores")
+		log.Printf("?: values are for those who may read the semaphores")
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -9,11 +9,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"strings"
 	"time"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 var shownPages uint
@@ -77,16 +76,16 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	stdout.Write(text.Bytes())
 	switch {
 	case len(o.Processes) == 0 && o.Complete:
-		ipc.Note("nobody has it mapped")
+		log.Printf("nobody has it mapped")
 	case !o.Complete:
-		ipc.Note("%s", hiddenFrom(s.hidden))
+		log.Printf("%s", hiddenFrom(s.hidden))
 	}
 	if hidden {
-		ipc.Note("frames are for CAP_SYS_ADMIN to see: in their place stands " +
-			"the inode, which is the same for all too")
+		log.Print("frames are for CAP_SYS_ADMIN to see: in their place " +
+			"stands the inode, which is the same for all too")
 	}
 	if unread != nil { // no right to it, or the kernel has no such file
-		ipc.Note("?: %v", unread)
+		log.Printf("?: %v", unread)
 	}
 	return nil
 }
