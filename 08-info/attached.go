@@ -12,7 +12,7 @@ import (
 // attached says, on standard error, which processes have the object mapped,
 // and where.
 func attached(o *object) error {
-	s, err := scan(shmDevice())
+	s, err := scan()
 	if err != nil {
 		return err
 	}
@@ -23,6 +23,10 @@ func attached(o *object) error {
 		for _, at := range p.spans {
 			fmt.Fprintf(os.Stderr, "attached: %d %s at %#x to %#x, %s\n",
 				p.Pid, p.Command, at.start, at.end, at.perms)
+		}
+		for _, fd := range p.Descriptors {
+			fmt.Fprintf(os.Stderr, "open: %d %s as descriptor %d\n",
+				p.Pid, p.Command, fd)
 		}
 	}
 	if !o.Complete {

@@ -11,21 +11,25 @@ import (
 	"io"
 	"log"
 	"slices"
+	"strings"
 )
 
-var asJSON, watching bool
+var asJSON, watching, showAll bool
 
 func listFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&asJSON, "json", false, "print JSON: real numbers, bytes, "+
 		"times of RFC 3339, null for what is not known")
 	flags.BoolVar(&watching, "watch", false, "repaint every second, until "+
 		"Ctrl-C, with what appeared, went and changed")
+	flags.BoolVar(&showAll, "all", false, "show memfds and shared anonymous "+
+		"memory, too")
 }
 
-// The headings of the tables: the times are those of /proc/sysvipc/shm.
+// The headings of the tables. A segment was used when it was last attached,
+// detached or changed.
 var (
 	objectHeading = row{cells: []string{"key/name", "id", "owner", "mode",
-		"bytes", "resident", "swap", "att", "atime", "dtime", "ctime"},
+		"bytes", "resident", "swap", "att", "used"},
 		status: "status, processes"}
 	setHeading = row{cells: []string{"key", "id", "owner", "mode", "n",
 		"waiting", "otime", "ctime"},
@@ -106,9 +110,15 @@ func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 func (n namespace) String() string {
 	text := fmt.Sprintf("IPC namespace %d; %d more to be seen", n.Inode,
 		len(n.Others))
-	for i, other := range n.Others {
-		text += []string{": ", ", "}[min(i, 1)]
-		text += fmt.Sprintf("nsenter -t %d --ipc", other.Pid)
+	var ways []string
+	for _, other := range n.Others[:min(3, len(n.Others))] {
+		ways = append(ways, fmt.Sprintf("nsenter -t %d --ipc", other.Pid))
+	}
+	if more := len(n.Others) - len(ways); more > 0 {
+		ways = append(ways, fmt.Sprintf("+%d", more))
+	}
+	if len(ways) > 0 {
+		text += ": " + strings.Join(ways, ", ")
 	}
 	return text
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -38,7 +39,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := scan(shmDevice())
+	s, err := scan()
 	if err != nil {
 		return err
 	}
@@ -52,11 +53,16 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		o.title(), o, inode(s.namespace), o.Bytes, total)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
-	if len(o.Processes) == 0 {
+	mapped := slices.ContainsFunc(o.Processes, func(p process) bool {
+		return len(p.spans) > 0
+	})
+	label := 7 // letters: "page 0 " has so many, "page 10 " more
+	if !mapped {
 		shown, total = 0, 0
 	} else {
-		fmt.Fprintf(&text, "\n%-7s%-24s %-24s%s\n", "", "process",
-			"address", "physical memory")
+		label = max(label, len(fmt.Sprintf("page %d ", shown-1)))
+		fmt.Fprintf(&text, "\n%s%-*s %-24s%s\n", pad("", label), 31-label,
+			"process", "address", "physical memory")
 	}
 	for n := range shown {
 		if _, err := text.WriteTo(stdout); err != nil {
@@ -68,14 +74,15 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		for _, v := range views {
 			unread = cmp.Or(v.err, unread)
 		}
-		hidden = drawPage(&text, n, views, o) || hidden
+		name := pad(fmt.Sprintf("page %d", n), label)
+		hidden = drawPage(&text, name, views, o) || hidden
 	}
 	if total > shown {
 		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
 	}
 	stdout.Write(text.Bytes())
 	switch {
-	case len(o.Processes) == 0 && o.Complete:
+	case !mapped && o.Complete:
 		log.Printf("nobody has it mapped")
 	case !o.Complete:
 		log.Printf("%s", hiddenFrom(s.hidden))
@@ -112,7 +119,8 @@ func (o *object) views(offset uint64) (all []view) {
 // drawPage draws one page: who sees it to the left, and to the right the
 // frame. It returns whether that is hidden from us. Who has a frame of its
 // own, a private copy, gets a box of its own.
-func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
+func drawPage(w io.Writer, name string, views []view, o *object) (
+	hidden bool) {
 	frames := map[string][]view{}
 	var order []string
 	for _, v := range views {
@@ -134,7 +142,7 @@ func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
 		frames[frame] = append(frames[frame], v)
 	}
 	for _, frame := range order {
-		drawFrame(w, fmt.Sprintf("page %d", n), frame, frames[frame])
+		drawFrame(w, name, frame, frames[frame])
 	}
 	return hidden
 }
@@ -144,7 +152,7 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 	edge := "+--------------------+"
 	box := []string{edge, fmt.Sprintf("| %-18s |", frame), edge}
 	lines, first := max(len(views), len(box)), 0
-	if frame == "" { // this process has not touched the page
+	if frame == "" { // not touched yet, or given back by madvise(2)
 		box, lines = nil, len(views)
 	} else if len(views) == 1 {
 		first = 1 // beside the middle of the box
@@ -153,15 +161,16 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 		text := fmt.Sprintf("%49s", "")
 		if n := i - first; n >= 0 && n < len(views) {
 			if n > 0 {
-				page = ""
+				page = pad("", len(page))
 			}
 			v := views[n]
-			text = fmt.Sprintf("%-7s%-24s %#-14x %.2s", page, cut(fmt.Sprintf(
-				"%d %s", v.Pid, v.Command), 24), v.address, v.perms)
+			who := cut(fmt.Sprintf("%d %s", v.Pid, v.Command), 31-len(page))
+			text = fmt.Sprintf("%s%-*s %#-14x %.2s", page, 31-len(page), who,
+				v.address, v.perms)
 		}
 		switch {
 		case box == nil:
-			text += "   not touched: no frame yet"
+			text += "   no frame in this process's table"
 		case len(views) == 1 && i == 1:
 			text += " ----->"
 		case len(views) == 1 || i >= len(views):

@@ -19,6 +19,7 @@ import (
 var (
 	older  = 10 * time.Minute
 	really bool
+	force  bool
 	reapOf *uint32 // a user, if not this one
 
 	semKey int
@@ -37,6 +38,8 @@ func reapFlags(flags *flag.FlagSet) {
 		})
 	flags.IntVar(&semKey, "semkey", 0, "`key` of a semaphore set: only that, "+
 		"for others are never taken")
+	flags.BoolVar(&force, "force", false, "remove also what a process has "+
+		"used that still runs")
 	flags.IntVar(&semID, "semid", -1, "`id` of a semaphore set: only that")
 }
 
@@ -67,20 +70,16 @@ func reap(_ context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	named := len(all) == 1 && (key != 0 || id >= 0 || name != "" ||
-		semKey != 0 || semID >= 0)
 	now := time.Now()
 	table := []row{heading}
 	var leftovers []leftover
 	for _, l := range all {
 		why := l.keep(uid)
-		if o, ok := l.(*object); ok && why == "" && !named {
-			why = o.meant()
-		}
 		if why == "" {
 			table = append(table, l.row(now))
 			leftovers = append(leftovers, l)
-		} else if mine, ok := l.(*object); named || ok && mine.unused(uid) {
+		} else if o, _ := l.(*object); named() || *o.UID == uid &&
+			tooYoung(o.used()) == "" && len(o.Processes) == 0 {
 			log.Printf("%v: kept: %s", l, why)
 		}
 	}
@@ -133,6 +132,11 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 	return nil
 }
 
+// named tells whether -key or another flag names one object or set.
+func named() bool {
+	return key != 0 || id >= 0 || name != "" || semKey != 0 || semID >= 0
+}
+
 // candidates are the object or the set that is named, or all objects.
 func candidates() (all []leftover, heading row, err error) {
 	if semKey != 0 || semID >= 0 {
@@ -162,7 +166,9 @@ func candidates() (all []leftover, heading row, err error) {
 		}
 	}
 	for _, o := range s.Objects {
-		if only == nil || o.backing == only.backing && o.path == only.path {
+		here := o.Kind == kindSegment || o.path != "" // not removed already
+		if here && (only == nil ||
+			o.backing == only.backing && o.path == only.path) {
 			all = append(all, o)
 		}
 	}

@@ -26,6 +26,10 @@ func watch(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
+		// Those that are in use come first: there may be more than lines.
+		slices.SortStableFunc(now.Objects, func(a, b *object) int {
+			return min(1, len(b.Processes)) - min(1, len(a.Processes))
+		})
 		marks := map[string]string{}
 		if before != nil {
 			events = append(events, now.changes(before, marks)...)
