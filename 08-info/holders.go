@@ -102,10 +102,10 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 // addDescriptors notes what a process has open. A mapping needs none: it
 // stays when the descriptor is closed.
 func (s *survey) addDescriptors(found map[backing]*process, dir string) {
-	names, _ := namesIn(dir + "/fd")
+	names, _ := os.ReadDir(dir + "/fd")
 	for _, name := range names {
 		// The file behind the link, as it is known: no server is asked.
-		link := dir + "/fd/" + name
+		link := dir + "/fd/" + name.Name()
 		var st unix.Statx_t
 		if unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC,
 			unix.STATX_BASIC_STATS, &st) != nil ||
@@ -124,7 +124,7 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 			s.note(b, path).stat = &st
 		}
 		p := holder(found, b)
-		fd, _ := strconv.Atoi(name)
+		fd, _ := strconv.Atoi(name.Name())
 		p.Descriptors = append(p.Descriptors, fd)
 	}
 }

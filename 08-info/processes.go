@@ -70,23 +70,22 @@ func scan() (*survey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no way to tell who uses what: %w", err)
 	}
-	names, err := namesIn("/proc")
+	names, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
 	s := &survey{namespace: own, others: map[string]int{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(), kernel: kernelDevices()}
-	text := new(bytes.Buffer)
 	for _, name := range names {
-		pid, err := strconv.Atoi(name)
+		pid, err := strconv.Atoi(name.Name())
 		if err != nil {
 			continue
 		}
-		dir, in, err := readMaps(text, "/proc/"+name)
+		dir, in, maps, err := readMaps("/proc/" + name.Name())
 		switch {
 		case errors.Is(err, fs.ErrPermission):
-			if !kernelThread(name) {
+			if !kernelThread(name.Name()) {
 				s.hidden++
 			}
 			continue
@@ -97,7 +96,7 @@ func scan() (*survey, error) {
 			s.others[in] = pid
 		}
 		found := map[backing]*process{}
-		s.addMaps(found, dir, text.Bytes(), in == own)
+		s.addMaps(found, dir, maps, in == own)
 		s.addDescriptors(found, dir)
 		for b, p := range found {
 			p.Pid, p.Command = pid, commandOf(pid)
@@ -119,54 +118,30 @@ func scan() (*survey, error) {
 	return s, nil
 }
 
-// namesIn lists a directory, in no order.
-func namesIn(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Readdirnames(-1)
-}
-
 // readMaps reads what a process has mapped, and its IPC namespace. If its
 // first thread has ended, the others still have both; dir is where.
-func readMaps(text *bytes.Buffer, process string) (dir, in string,
-	err error) {
-	in, err = readThread(text, process)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || text.Len() > 0 {
-		return process, in, err
+func readMaps(process string) (dir, in string, maps []byte, err error) {
+	in, maps, err = readThread(process)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(maps) > 0 {
+		return process, in, maps, err
 	}
-	threads, _ := namesIn(process + "/task")
+	threads, _ := os.ReadDir(process + "/task")
 	for _, t := range threads {
-		dir = process + "/task/" + t
-		in, err = readThread(text, dir)
-		if err == nil && text.Len() > 0 {
+		dir = process + "/task/" + t.Name()
+		in, maps, err = readThread(dir)
+		if err == nil && len(maps) > 0 {
 			break
 		}
 	}
-	return dir, in, err
+	return dir, in, maps, err
 }
 
-func readThread(text *bytes.Buffer, dir string) (in string, err error) {
-	text.Reset()
+func readThread(dir string) (in string, maps []byte, err error) {
 	in, err = os.Readlink(dir + "/ns/ipc")
 	if err == nil {
-		err = read(text, dir+"/maps")
+		maps, err = os.ReadFile(dir + "/maps")
 	}
-	return in, err
-}
-
-// read is os.ReadFile into a buffer that is used again.
-func read(text *bytes.Buffer, name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	text.Reset()
-	_, err = text.ReadFrom(f)
-	return err
+	return in, maps, err
 }
 
 // kernelThread tells that of a process of which no more is to be seen: such
