@@ -392,13 +392,13 @@ func TestNamespaces(t *testing.T) {
 	for pid := range 28 {
 		n.Others = append(n.Others, entry{Pid: 100 + pid})
 	}
-	same(t, "28", n.String(), "IPC namespace 9; 28 more to be seen: nsenter "+
-		"-t 100 --ipc, nsenter -t 101 --ipc, nsenter -t 102 --ipc, +25")
+	same(t, "28", n.String(), "IPC namespace 9; 28 more: nsenter -t 100 "+
+		"--ipc, 101, 102, +25")
 	n.Others = n.Others[:1]
-	same(t, "1", n.String(), "IPC namespace 9; 1 more to be seen: nsenter "+
-		"-t 100 --ipc")
+	same(t, "1", n.String(), "IPC namespace 9; 1 more: nsenter -t 100 "+
+		"--ipc")
 	n.Others = nil
-	same(t, "none", n.String(), "IPC namespace 9; 0 more to be seen")
+	same(t, "none", n.String(), "IPC namespace 9; 0 more")
 }
 
 // A memfd and shared anonymous memory are found by who has them, and a POSIX
@@ -499,6 +499,17 @@ func TestRunning(t *testing.T) {
 	}
 	if running(cmd.Process.Pid, os.Getpid()) == "" {
 		t.Error("this process does not run")
+	}
+	older = 0
+	defer func() { older = 10 * time.Minute }()
+	set := &semSet{UID: 7, Values: make([]semaphore, 2),
+		Changed: new(time.Now())}
+	same(t, "new", set.keep(7), "it is being created")
+	set.Values[1].LastPid = cmd.Process.Pid
+	same(t, "its last user has ended", set.keep(7), "")
+	set.Values[0].LastPid = os.Getpid()
+	if set.keep(7) == "" {
+		t.Error("its last user runs")
 	}
 }
 

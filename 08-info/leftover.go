@@ -174,9 +174,14 @@ func (s *semSet) keep(uid uint32) string {
 	case s.waiting() > 0:
 		return fmt.Sprintf("%d wait for it", s.waiting())
 	}
+	// A set has no creator. One that nobody has used yet may be about to be.
 	var pids []int
+	used := false
 	for _, v := range s.Values {
-		pids = append(pids, v.LastPid)
+		pids, used = append(pids, v.LastPid), used || v.LastPid != 0
+	}
+	if !used && s.Changed != nil && time.Since(*s.Changed) < 2*time.Second {
+		return "it is being created"
 	}
 	return cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
 }

@@ -11,7 +11,6 @@ import (
 	"io"
 	"log"
 	"slices"
-	"strings"
 )
 
 var asJSON, watching, showAll bool
@@ -108,17 +107,17 @@ func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 // String tells which namespace this is, how many others there are to be seen
 // and how to get into them.
 func (n namespace) String() string {
-	text := fmt.Sprintf("IPC namespace %d; %d more to be seen", n.Inode,
+	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode,
 		len(n.Others))
-	var ways []string
-	for _, other := range n.Others[:min(3, len(n.Others))] {
-		ways = append(ways, fmt.Sprintf("nsenter -t %d --ipc", other.Pid))
-	}
-	if more := len(n.Others) - len(ways); more > 0 {
-		ways = append(ways, fmt.Sprintf("+%d", more))
-	}
-	if len(ways) > 0 {
-		text += ": " + strings.Join(ways, ", ")
+	for i, other := range n.Others {
+		switch {
+		case i == 0:
+			text += fmt.Sprintf(": nsenter -t %d --ipc", other.Pid)
+		case i < 3:
+			text += fmt.Sprintf(", %d", other.Pid) // instead of the first
+		default:
+			return text + fmt.Sprintf(", +%d", len(n.Others)-i)
+		}
 	}
 	return text
 }
