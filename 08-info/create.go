@@ -21,7 +21,7 @@ var (
 )
 
 func createFlags(flags *flag.FlagSet) {
-	flags.IntVar(&key, "key", 0, "`key` of the segment")
+	numberFlag(flags, &key, "key", "`key` of the segment", 1)
 	flags.UintVar(&size, "size", 0, "size of the segment in `bytes`")
 	flags.Func("mode", "permission `bits` of a new segment, octal "+
 		"(default 600)", func(s string) (err error) {
@@ -42,8 +42,6 @@ func octal(s string) (uint32, error) {
 func create(ctx context.Context, stdout io.Writer) error {
 	if key == 0 || size == 0 {
 		wrongUsage("want -key, and -size from 1 on")
-	} else if err := inRange(); err != nil {
-		return err
 	}
 	for {
 		// Make a segment. With IPC_EXCL, one that exists is an error.

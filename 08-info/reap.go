@@ -36,11 +36,11 @@ func reapFlags(flags *flag.FlagSet) {
 			reapOf, err = userID(s)
 			return err
 		})
-	flags.IntVar(&semKey, "semkey", 0, "`key` of a semaphore set: only that, "+
-		"for others are never taken")
+	numberFlag(flags, &semKey, "semkey", "`key` of a semaphore set: only "+
+		"that, for others are never taken", 1)
 	flags.BoolVar(&force, "force", false, "remove also what a process has "+
 		"used that still runs")
-	flags.IntVar(&semID, "semid", -1, "`id` of a semaphore set: only that")
+	numberFlag(flags, &semID, "semid", "`id` of a semaphore set: only that", 0)
 }
 
 // A leftover is a segment, a POSIX object or a semaphore set.

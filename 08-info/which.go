@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,24 +23,36 @@ var (
 )
 
 func whichFlags(flags *flag.FlagSet) {
-	flags.IntVar(&key, "key", 0, "`key` of the segment")
-	flags.IntVar(&id, "id", -1, "`id` of the segment, as list shows it")
+	numberFlag(flags, &key, "key", "`key` of the segment", 1)
+	numberFlag(flags, &id, "id", "`id` of the segment, as list shows it", 0)
 }
 
 // anyFlags are whichFlags and the name of a POSIX object.
 func anyFlags(flags *flag.FlagSet) {
 	whichFlags(flags)
-	flags.StringVar(&name, "name", "",
-		"`name` of the POSIX object, as list shows it")
+	flags.Func("name", "`name` of the POSIX object, as list shows it",
+		func(s string) error {
+			name = s
+			if path.Clean("/"+s) != s {
+				return errors.New("want a slash and a name")
+			}
+			return nil
+		})
 }
 
-// inRange says that a key or an id is none. The kernel would take the lower
-// 32 bits of it, and so another object's.
-func inRange() error {
-	if key < 0 || key > math.MaxUint32 || id < -1 || id > math.MaxInt32 {
-		return errors.New("-key or -id is out of range")
-	}
-	return nil
+// numberFlag defines a flag for a key or an id, from lowest on. Another value
+// must not pass for a flag that was not given: reap would be about everything.
+// The kernel takes 32 bits, and would ignore those above.
+func numberFlag(flags *flag.FlagSet, to *int, name, usage string,
+	lowest uint64) {
+	flags.Func(name, usage, func(s string) error {
+		n, err := strconv.ParseUint(s, 0, 32)
+		if err != nil || n < lowest || lowest == 0 && n > math.MaxInt32 {
+			return errors.New("out of range, or no number")
+		}
+		*to = int(n)
+		return nil
+	})
 }
 
 // findAny returns the object that -key, -id or -name names.
@@ -68,8 +82,6 @@ func findAny() (*object, error) {
 func find() (shmid int, err error) {
 	if (key == 0) == (id == -1) {
 		wrongUsage("want one of -key and -id")
-	} else if err := inRange(); err != nil {
-		return -1, err
 	} else if key == 0 {
 		return id, nil
 	}
