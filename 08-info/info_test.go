@@ -472,17 +472,19 @@ func TestNameless(t *testing.T) {
 func TestOnlyTheKernelsDevice(t *testing.T) {
 	s := &survey{shm: unix.Mkdev(0, 30), kernel: kernelDevices(),
 		nameless: map[backing]*nameless{}}
-	line := "7f0000000000-7f0000001000 rw-s 00000000 %02x:%02x 7    " +
+	const line = "7f0000000000-7f0000001000 rw-s 00000000 %02x:%02x %d    " +
 		"/SYSV0000d431 (deleted)\n"
-	for dev, want := range map[uint64]int{
-		s.kernel[0]: 1, s.shm: 0, unix.Mkdev(0, 99): 0,
+	own := s.kernel[0]
+	for dev, want := range map[uint64]bool{
+		own: true, s.shm: false, unix.Mkdev(0, 99): false,
 	} {
 		found := map[backing]*process{}
-		s.addMaps(found, "/proc/none", fmt.Appendf(nil, line,
-			unix.Major(dev), unix.Minor(dev)), true)
+		maps := fmt.Appendf(nil, line, unix.Major(own), unix.Minor(own), 6)
+		maps = fmt.Appendf(maps, line, unix.Major(dev), unix.Minor(dev), 7)
+		s.addMaps(found, "/proc/none", maps, true)
 		p := found[backing{sysv, 7}]
-		if got := len(found); want == 1 && (got != 1 || p == nil ||
-			p.spans[0].key != 0xd431) || want == 0 && p != nil {
+		if (p != nil) != want || want && p.spans[0].key != 0xd431 ||
+			found[backing{sysv, 6}] == nil {
 			t.Errorf("device %#x: %v", dev, found)
 		}
 	}
