@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -12,31 +12,26 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+)
 
-	"example.com/shm-by-example/08-info/ipc"
+const ( // commands of shmctl(2), from <linux/shm.h>
+	shmLock   = 11 // SHM_LOCK
+	shmUnlock = 12 // SHM_UNLOCK
 )
 
 // What set is to change; nil is left as it is.
-var (
-	newOwner, newGroup *uint32
-	newMode            *ipc.Mode
-)
+var newOwner, newGroup, newMode *uint32
 
 func setFlags(flags *flag.FlagSet) {
 	whichFlags(flags)
 	flags.Func("owner", "`user` to give the segment to, name or number",
 		func(s string) (err error) {
-			u, unknown := user.Lookup(s)
-			if unknown == nil {
-				s = u.Uid
-			}
-			newOwner, err = number(s, "user")
+			newOwner, err = userID(s)
 			return err
 		})
 	flags.Func("group", "`group` to give the segment to, name or number",
 		func(s string) (err error) {
-			g, unknown := user.LookupGroup(s)
-			if unknown == nil {
+			if g, unknown := user.LookupGroup(s); unknown == nil {
 				s = g.Gid
 			}
 			newGroup, err = number(s, "group")
@@ -44,9 +39,18 @@ func setFlags(flags *flag.FlagSet) {
 		})
 	flags.Func("mode", "permission `bits` to give the segment, octal",
 		func(s string) error {
-			newMode = new(ipc.Mode)
-			return newMode.Set(s)
+			bits, err := octal(s)
+			newMode = &bits
+			return err
 		})
+}
+
+// userID is the id of a user, who is named or is a number.
+func userID(s string) (*uint32, error) {
+	if u, unknown := user.Lookup(s); unknown == nil {
+		s = u.Uid
+	}
+	return number(s, "user")
 }
 
 // number reads the id of a user or group. The highest stands for none.
@@ -55,20 +59,21 @@ func number(s, kind string) (*uint32, error) {
 	if err != nil || n == 1<<32-1 {
 		return nil, errors.New("no such " + kind)
 	}
-	id := uint32(n)
-	return &id, nil
+	return new(uint32(n)), nil
 }
 
-// set changes owner, group and permissions. IPC_SET takes all three from
-// struct shmid_ds, so what is to stay is read first. See shmctl(2).
+// set changes owner, group and permissions.
 func set(_ context.Context, stdout io.Writer) error {
 	if newOwner == nil && newGroup == nil && newMode == nil {
-		return ipc.Usage("want -owner, -group or -mode")
+		wrongUsage("want -owner, -group or -mode")
 	}
 	shmid, err := find()
 	if err != nil {
 		return err
 	}
+
+	// IPC_SET takes all three from struct shmid_ds. What is to stay must be
+	// in it too, so read it first.
 	ds, err := look(shmid)
 	if err != nil {
 		return explain("shmctl IPC_STAT", shmid, err)
@@ -80,13 +85,12 @@ func set(_ context.Context, stdout io.Writer) error {
 		ds.Perm.Gid = *newGroup
 	}
 	if newMode != nil {
-		ds.Perm.Mode = uint32(*newMode)
+		ds.Perm.Mode = *newMode
 	}
+
+	// Write it. The kernel ignores the other fields.
 	_, err = unix.SysvShmCtl(shmid, unix.IPC_SET, &ds)
-	if _, lost := look(shmid); err == unix.EINVAL && lost == nil {
-		return fmt.Errorf("shmctl IPC_SET segment %d: %w\na user namespace "+
-			"has few users and groups: see /proc/self/uid_map", shmid, err)
-	} else if err != nil {
+	if err != nil {
 		return explain("shmctl IPC_SET", shmid, err)
 	}
 	fmt.Fprintf(stdout, "Segment %d: owner %s, group %s, mode %04o\n", shmid,
@@ -95,30 +99,21 @@ func set(_ context.Context, stdout io.Writer) error {
 }
 
 // lock keeps a segment's pages in memory once they are there. Lesson 07 is
-// about that.
+// about that, and about who may.
 func lock(_ context.Context, stdout io.Writer) error {
-	const shmLock = 11
 	shmid, err := find()
 	if err != nil {
 		return err
 	}
-	_, err = unix.SysvShmCtl(shmid, shmLock, nil)
-	ds, lost := look(shmid)
-	switch {
-	case err == unix.ENOMEM, err == unix.EPERM && lost == nil && ours(ds):
-		return fmt.Errorf("shmctl SHM_LOCK segment %d: %w: more than may be "+
-			"locked\nulimit -l shows how many KiB that is: raise it, or ask "+
-			"root", shmid, err)
-	case err != nil:
+	if _, err := unix.SysvShmCtl(shmid, shmLock, nil); err != nil {
 		return explain("shmctl SHM_LOCK", shmid, err)
 	}
 	fmt.Fprintf(stdout, "Segment %d: locked\n", shmid)
 	return nil
 }
 
-// unlock lets them be swapped out again.
+// unlock lets the pages be swapped out again.
 func unlock(_ context.Context, stdout io.Writer) error {
-	const shmUnlock = 12
 	shmid, err := find()
 	if err != nil {
 		return err
@@ -140,6 +135,8 @@ func rm(_ context.Context, stdout io.Writer) error {
 	if _, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil); err != nil {
 		return explain("shmctl IPC_RMID", shmid, err)
 	}
+
+	// Is it still there? Then somebody has it attached.
 	if ds, err := look(shmid); err == nil {
 		fmt.Fprintf(stdout, "Segment %d: marked, to be freed after the last "+
 			"detach (%d attached)\n", shmid, ds.Nattch)

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -8,73 +8,89 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 var (
 	size uint
-	mode = ipc.Mode(0o600) // for the owner only; no umask applies
+	mode uint32 = 0o600 // for the owner only; no umask applies
 )
 
 func createFlags(flags *flag.FlagSet) {
-	flags.Var(&key, "key", "`key` of the segment")
+	numberFlag(flags, &key, "key", "`key` of the segment", 1)
 	flags.UintVar(&size, "size", 0, "size of the segment in `bytes`")
-	flags.Var(&mode, "mode", "permission `bits` of a new segment, octal")
+	flags.Func("mode", "permission `bits` of a new segment, octal "+
+		"(default 600)", func(s string) (err error) {
+		mode, err = octal(s)
+		return err
+	})
 }
 
-// create is the tutorial's safe_shared_memory_create: it makes a segment; or
-// it uses the one that has the key, if that is as large as it should be and
-// may be read and written; or it fails. The segment stays.
+// octal reads permission bits, with or without a 0 in front: 640, 0640.
+func octal(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 8, 9)
+	return uint32(n), err
+}
+
+// create is the tutorial's safe_shared_memory_create. It makes a segment. If
+// there is one already, it uses that, provided that it has the right size and
+// may be used. Otherwise it fails. The segment stays.
 func create(ctx context.Context, stdout io.Writer) error {
 	if key == 0 || size == 0 {
-		return ipc.Usage("want -key, and -size from 1 on")
+		wrongUsage("want -key, and -size from 1 on")
 	}
 	for {
 		// Make a segment. With IPC_EXCL, one that exists is an error.
 		did := "Created new shared memory segment"
-		shmid, err := unix.SysvShmGet(int(key), int(size),
+		shmid, err := unix.SysvShmGet(key, int(size),
 			unix.IPC_CREAT|unix.IPC_EXCL|int(mode))
 
-		// There is one: find that, if it permits what mode does.
+		// There is one. Find it, if its permissions include those of mode.
 		if err == unix.EEXIST {
 			did = "Using existing shared memory segment"
-			shmid, err = unix.SysvShmGet(int(key), 0, int(mode))
+			shmid, err = unix.SysvShmGet(key, 0, int(mode))
 			if err != nil && err != unix.ENOENT {
 				return refuse("Cannot access existing segment: "+strerror(err),
-					"shmget key %v: %w\nchoose another with -key: 08-info "+
-						"list shows whose this is", key, err)
+					"shmget key %#x: %w\nchoose another with -key: 08-info "+
+						"list shows whose this is", uint32(key), err)
 			}
 		} else if err != nil {
-			return refuse("shmget failed: "+strerror(err), "shmget key %v, "+
+			return refuse("shmget failed: "+strerror(err), "shmget key %#x, "+
 				"%d bytes: %w\n08-info limits shows what the kernel allows",
-				key, size, err)
+				uint32(key), size, err)
 		}
 
-		// Look at it once: the size that is checked is that of the segment
-		// that is shown. Between two of these calls somebody may have
-		// removed it; then there is none, and all begins again.
+		// Look at it once, so that the size we compare is the size we print.
 		var ds unix.SysvShmDesc
 		if err == nil {
-			ds, err = look(shmid)
+			_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+		}
+		if err == unix.EACCES { // -mode does not let us read it
+			ds, err = lookAny(shmid)
 		}
 		switch {
 		case err == unix.ENOENT || gone(err),
 			err == nil && ds.Perm.Mode&shmDest != 0:
-			if err := ipc.Pause(ctx, ipc.Tick); err != nil {
-				return err
+			// Somebody removed it between two of these calls. So there is
+			// none, and we begin again.
+			select {
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			case <-time.After(10 * time.Millisecond):
 			}
 			continue
 		case err != nil:
 			return explain("shmctl IPC_STAT", shmid, err)
 		case ds.Segsz != uint64(size):
 			return refuse(fmt.Sprintf("Size mismatch: expected %d, got %d",
-				size, ds.Segsz), "shmget key %v: %w: %d bytes, %d wanted\n"+
-				"choose another with -key, or remove it: 08-info rm -key %#x",
-				key, unix.EEXIST, ds.Segsz, size, uint32(key))
+				size, ds.Segsz), "shmget key %#x: %w: %d bytes, %d wanted\n"+
+				"choose another with -key, or remove it: 08-info rm "+
+				"-key %#[1]x",
+				uint32(key), unix.EEXIST, ds.Segsz, size)
 		}
 		fmt.Fprintln(stdout, did)
 		printInfo(stdout, ds)

@@ -1,8 +1,9 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -18,50 +19,65 @@ var (
 	lesson04Name = "/sem.semaphore_counter"
 )
 
-// unused tells that it is this user's, and nobody is known to use it.
-func (o *object) unused(uid uint32) bool {
-	return o.UID == uid && (o.Attaches == nil || *o.Attaches == 0) &&
-		time.Since(o.used()) >= older
-}
-
-// keep says why an object is no leftover, if it is not.
+// keep says why an object is no leftover, if it is not. A file of /dev/shm has
+// neither a creator nor a count of attaches, and its age proves nothing. There
+// is one rule for it: it is taken if it is named, and the kernel says that no
+// process anywhere has it open or mapped.
 func (o *object) keep(uid uint32) string {
-	young := time.Since(o.used())
 	switch {
-	case o.UID != uid:
-		return "it belongs to " + userName(o.UID)
+	case *o.UID != uid:
+		return "it belongs to " + userName(*o.UID)
 	case slices.Contains(o.Status, "dest"):
 		return "it is marked already, and goes with the last detach"
 	case o.Kind == kindSegment && *o.Attaches > 0:
 		return fmt.Sprintf("%d attached", *o.Attaches)
-	case young < older:
-		return fmt.Sprintf("used %v ago, not %v", max(0,
-			young.Truncate(time.Second)), older)
-	case o.Kind == kindSegment:
-		return ""
-	case len(o.Processes) > 0:
-		return fmt.Sprintf("%d %s has it mapped", o.Processes[0].Pid,
-			o.Processes[0].Command)
-	}
-	why := o.open()
-	if why == "" && !o.Complete {
-		why = "not every process is ours to look into"
-	}
-	return why
-}
-
-// meant says why an object is kept, though a leftover by all signs, unless it
-// is named.
-func (o *object) meant() string {
-	switch {
-	case o.Key != nil && slices.Contains(lesson04Keys, *o.Key),
-		o.Name != nil && *o.Name == lesson04Name:
+	case !named() && (o.Key != nil && slices.Contains(lesson04Keys, *o.Key) ||
+		o.title() == lesson04Name):
 		return "lesson 04 means it to stay: 04-semaphore-counter -rm " +
 			"removes it, or name it here"
-	case o.Kind == kindSemaphore:
-		return "a semaphore is taken only if it is named: -name " + *o.Name
+	case !named() && o.Kind != kindSegment:
+		return "a POSIX object is taken only if it is named: -name " + *o.Name
+	}
+	if why := tooYoung(o.used()); why != "" {
+		return why
+	} else if o.Kind == kindSegment {
+		return running(int(*o.Creator), int(*o.LastPid))
+	}
+	return o.open()
+}
+
+// tooYoung says that something was used lately.
+func tooYoung(used *time.Time) string {
+	if used == nil || time.Since(*used) >= older {
+		return ""
+	}
+	return fmt.Sprintf("used %v ago, not %v", max(0,
+		time.Since(*used).Truncate(time.Second)), older)
+}
+
+// running says which of these processes runs: a program may use an object
+// without being attached all the time, as those in Perl and PHP do. Processes
+// of other PID namespaces have the number 0.
+func running(pids ...int) string {
+	for _, pid := range pids {
+		if !force && pid > 0 && runs(pid) {
+			return fmt.Sprintf("%d %s has used it, and runs; -force removes "+
+				"it all the same", pid, commandOf(pid))
+		}
 	}
 	return ""
+}
+
+// runs tells whether a process runs. A zombie does not. See pidfd_open(2).
+func runs(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(fd)
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(ended, 0)
+	return n <= 0 // -1: a signal of the Go runtime came in between
 }
 
 const hasGone = "it has gone, or is another one by now"
@@ -121,11 +137,7 @@ func (o *object) again() (leftover, error) {
 	if err != nil || now.backing != o.backing {
 		return nil, nil // gone, or another one by now
 	}
-	s, err := scan(shmDevice())
-	if err == nil {
-		now.complete(s, time.Now())
-	}
-	return now, err
+	return now, nil
 }
 
 // remove removes it. Of a segment only the key goes, if somebody has attached
@@ -154,13 +166,6 @@ func (o *object) remove() error {
 
 // keep says why a set is no leftover, if it is not.
 func (s *semSet) keep(uid uint32) string {
-	last := time.Time{}
-	for _, t := range []*time.Time{s.Operated, s.Changed} {
-		if t != nil && t.After(last) {
-			last = *t
-		}
-	}
-	young := time.Since(last)
 	switch {
 	case s.UID != uid:
 		return "it belongs to " + userName(s.UID)
@@ -168,11 +173,17 @@ func (s *semSet) keep(uid uint32) string {
 		return "its values are not for us to read"
 	case s.waiting() > 0:
 		return fmt.Sprintf("%d wait for it", s.waiting())
-	case young < older:
-		return fmt.Sprintf("used %v ago, not %v", max(0,
-			young.Truncate(time.Second)), older)
 	}
-	return ""
+	// A set has no creator. One that nobody has used yet may be about to be.
+	var pids []int
+	used := false
+	for _, v := range s.Values {
+		pids, used = append(pids, v.LastPid), used || v.LastPid != 0
+	}
+	if !used && s.Changed != nil && time.Since(*s.Changed) < 2*time.Second {
+		return "it is being created"
+	}
+	return cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
 }
 
 // again looks once more.

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -39,7 +39,11 @@ type semLimits struct {
 	usz, _, aem                 int32 // offset 28: sets in use; semaphores
 }
 
-const semInfo = 19
+const semInfo = 19 // SEM_INFO in <linux/sem.h>
+
+// noLimit is what the kernel has in shmmax and shmall until they are set, the
+// largest number less 16 Mi: ULONG_MAX - (1UL << 24). Others have the largest.
+const noLimit = 1<<64 - 1 - 1<<24
 
 // limits prints what the kernel allows, what is in use and what is left, and
 // how to change it: all of this IPC namespace, and of /dev/shm.
@@ -124,8 +128,8 @@ func limit(name string, allowed uint64, of string, used *uint64,
 		left = fmt.Sprint(allowed - min(*used, allowed))
 	}
 	most := fmt.Sprint(allowed)
-	if allowed == unix.RLIM_INFINITY {
-		most = "unlimited"
+	if allowed >= noLimit {
+		most, left = "unlimited", "-"
 	}
 	return row{cells: []string{name, most, of, count(used), left}, status: how}
 }

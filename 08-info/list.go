@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -9,24 +9,26 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"slices"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
-var asJSON, watching bool
+var asJSON, watching, showAll bool
 
 func listFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&asJSON, "json", false, "print JSON: real numbers, bytes, "+
 		"times of RFC 3339, null for what is not known")
 	flags.BoolVar(&watching, "watch", false, "repaint every second, until "+
 		"Ctrl-C, with what appeared, went and changed")
+	flags.BoolVar(&showAll, "all", false, "show memfds and shared anonymous "+
+		"memory, too")
 }
 
-// The headings of the tables: the times are those of /proc/sysvipc/shm.
+// The headings of the tables. A segment was used when it was last attached,
+// detached or changed.
 var (
 	objectHeading = row{cells: []string{"key/name", "id", "owner", "mode",
-		"bytes", "resident", "swap", "att", "atime", "dtime", "ctime"},
+		"bytes", "resident", "swap", "att", "used"},
 		status: "status, processes"}
 	setHeading = row{cells: []string{"key", "id", "owner", "mode", "n",
 		"waiting", "otime", "ctime"},
@@ -38,7 +40,7 @@ var (
 func list(ctx context.Context, stdout io.Writer) error {
 	switch {
 	case asJSON && watching:
-		return ipc.Usage("want one of -json and -watch")
+		wrongUsage("want one of -json and -watch")
 	case watching:
 		return watch(ctx, stdout)
 	}
@@ -61,11 +63,11 @@ func list(ctx context.Context, stdout io.Writer) error {
 	stdout.Write(text.Bytes())
 	incomplete := func(o *object) bool { return !o.Complete }
 	if !asJSON && slices.ContainsFunc(s.Objects, incomplete) {
-		ipc.Note("?: %s", hiddenFrom(s.Unreadable))
+		log.Printf("?: %s", hiddenFrom(s.Unreadable))
 	}
 	unread := func(set *semSet) bool { return set.Values == nil }
 	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
-		ipc.Note("?: values are for those who may read the semaphores")
+		log.Printf("?: values are for those who may read the semaphores")
 	}
 	return nil
 }
@@ -105,11 +107,17 @@ func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 // String tells which namespace this is, how many others there are to be seen
 // and how to get into them.
 func (n namespace) String() string {
-	text := fmt.Sprintf("IPC namespace %d; %d more to be seen", n.Inode,
+	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode,
 		len(n.Others))
 	for i, other := range n.Others {
-		text += []string{": ", ", "}[min(i, 1)]
-		text += fmt.Sprintf("nsenter -t %d --ipc", other.Pid)
+		switch {
+		case i == 0:
+			text += fmt.Sprintf(": nsenter -t %d --ipc", other.Pid)
+		case i < 3:
+			text += fmt.Sprintf(", %d", other.Pid) // instead of the first
+		default:
+			return text + fmt.Sprintf(", +%d", len(n.Others)-i)
+		}
 	}
 	return text
 }

@@ -1,16 +1,16 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
-// 08-info shows what the kernel knows of shared memory and who uses it, and
-// does what can be done to a segment from outside.
+// 08-info shows what the kernel knows of a segment, and does what can be done
+// to a segment from outside.
 //
 //	go run ./08-info create -key 0x1234 -size 1032
 //	go run ./08-info stat -key 0x1234
-//	go run ./08-info list
-//	go run ./08-info map -key 0x1234
+//	go run ./08-info set -key 0x1234 -mode 640
 //	go run ./08-info rm -key 0x1234
 //
-// Begin with stat.go, which has the tutorial's print_shared_memory_info.
-// See shmctl(2).
+// These commands are the lesson: see stat.go, create.go and change.go. The
+// others, and list is the first of them, are a tool for all shared memory of
+// a machine. See shmctl(2).
 package main
 
 import (
@@ -18,9 +18,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
+	"os/signal"
 
-	"example.com/shm-by-example/08-info/ipc"
+	"golang.org/x/sys/unix"
 )
 
 // A command is what the first argument chooses.
@@ -31,7 +33,7 @@ type command struct {
 	run   func(ctx context.Context, stdout io.Writer) error
 }
 
-// The first is what is done where none is named.
+// The first command runs where none is named.
 var commands = []command{
 	{"list", "segments, POSIX objects, semaphores, and who uses them",
 		" -watch", listFlags, list},
@@ -54,23 +56,42 @@ var commands = []command{
 }
 
 func main() {
+	log.SetFlags(0)
+	log.SetPrefix("08-info: ")
+	chosen := choose()
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and the command
+	// returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := chosen.run(ctx, os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// choose returns the command that the first argument names, and takes that
+// argument away: each command has flags of its own. An unknown word stays,
+// and main refuses it as a stray argument.
+func choose() command {
 	chosen, title, usage := commands[0], "08-info", overview
 	for _, c := range commands {
 		if len(os.Args) > 1 && os.Args[1] == c.name {
 			chosen, title, usage = c, "08-info "+c.name, c.usage
+			os.Args = append(os.Args[:1], os.Args[2:]...)
+			break
 		}
 	}
-	// Each command has flags of its own, and its name is none of them. An
-	// unknown command stays in os.Args, and Main refuses it.
 	flag.CommandLine = flag.NewFlagSet(title, flag.ExitOnError)
 	flag.CommandLine.Usage, flag.Usage = usage, usage
-	if title != "08-info" {
-		os.Args = append(os.Args[:1], os.Args[2:]...)
-	}
-	if chosen.flags != nil {
+	if title != "08-info" && chosen.flags != nil {
 		chosen.flags(flag.CommandLine)
 	}
-	ipc.Main(chosen.run)
+	return chosen
 }
 
 // usage is the help of a command.
@@ -90,4 +111,12 @@ func overview() {
 	}
 	fmt.Fprintln(os.Stderr, "Without a command it is list. 08-info COMMAND "+
 		"-h shows the command's flags.")
+}
+
+// wrongUsage ends the program when flags do not fit together. It is called
+// before anything is done.
+func wrongUsage(text string) {
+	log.Print(text)
+	flag.Usage()
+	os.Exit(2)
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -6,14 +6,15 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/binary"
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
+	"slices"
 	"strings"
 	"time"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 var shownPages uint
@@ -39,7 +40,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := scan(shmDevice())
+	s, err := scan()
 	if err != nil {
 		return err
 	}
@@ -53,11 +54,16 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		o.title(), o, inode(s.namespace), o.Bytes, total)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
-	if len(o.Processes) == 0 {
+	mapped := slices.ContainsFunc(o.Processes, func(p process) bool {
+		return len(p.spans) > 0
+	})
+	label := 7 // letters: "page 0 " has so many, "page 10 " more
+	if !mapped {
 		shown, total = 0, 0
 	} else {
-		fmt.Fprintf(&text, "\n%-7s%-24s %-24s%s\n", "", "process",
-			"address", "physical memory")
+		label = max(label, len(fmt.Sprintf("page %d ", shown-1)))
+		fmt.Fprintf(&text, "\n%s%-*s %-24s%s\n", pad("", label), 31-label,
+			"process", "address", "physical memory")
 	}
 	for n := range shown {
 		if _, err := text.WriteTo(stdout); err != nil {
@@ -69,24 +75,25 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		for _, v := range views {
 			unread = cmp.Or(v.err, unread)
 		}
-		hidden = drawPage(&text, n, views, o) || hidden
+		name := pad(fmt.Sprintf("page %d", n), label)
+		hidden = drawPage(&text, name, views, o) || hidden
 	}
 	if total > shown {
 		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
 	}
 	stdout.Write(text.Bytes())
 	switch {
-	case len(o.Processes) == 0 && o.Complete:
-		ipc.Note("nobody has it mapped")
+	case !mapped && o.Complete:
+		log.Printf("nobody has it mapped")
 	case !o.Complete:
-		ipc.Note("%s", hiddenFrom(s.hidden))
+		log.Printf("%s", hiddenFrom(s.hidden))
 	}
 	if hidden {
-		ipc.Note("frames are for CAP_SYS_ADMIN to see: in their place stands " +
-			"the inode, which is the same for all too")
+		log.Print("frames are for CAP_SYS_ADMIN to see: in their place " +
+			"stands the inode, which is the same for all too")
 	}
 	if unread != nil { // no right to it, or the kernel has no such file
-		ipc.Note("?: %v", unread)
+		log.Printf("?: %v", unread)
 	}
 	return nil
 }
@@ -113,7 +120,8 @@ func (o *object) views(offset uint64) (all []view) {
 // drawPage draws one page: who sees it to the left, and to the right the
 // frame. It returns whether that is hidden from us. Who has a frame of its
 // own, a private copy, gets a box of its own.
-func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
+func drawPage(w io.Writer, name string, views []view, o *object) (
+	hidden bool) {
 	frames := map[string][]view{}
 	var order []string
 	for _, v := range views {
@@ -126,7 +134,7 @@ func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
 		case !v.page.present:
 			frame = ""
 		case v.page.frame == 0:
-			frame = fmt.Sprintf("inode %d", o.number())
+			frame = fmt.Sprintf("inode %d", o.backing.inode)
 			hidden = true
 		}
 		if frames[frame] == nil {
@@ -135,7 +143,7 @@ func drawPage(w io.Writer, n uint64, views []view, o *object) (hidden bool) {
 		frames[frame] = append(frames[frame], v)
 	}
 	for _, frame := range order {
-		drawFrame(w, fmt.Sprintf("page %d", n), frame, frames[frame])
+		drawFrame(w, name, frame, frames[frame])
 	}
 	return hidden
 }
@@ -145,7 +153,7 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 	edge := "+--------------------+"
 	box := []string{edge, fmt.Sprintf("| %-18s |", frame), edge}
 	lines, first := max(len(views), len(box)), 0
-	if frame == "" { // this process has not touched the page
+	if frame == "" { // not touched yet, or given back by madvise(2)
 		box, lines = nil, len(views)
 	} else if len(views) == 1 {
 		first = 1 // beside the middle of the box
@@ -154,15 +162,16 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 		text := fmt.Sprintf("%49s", "")
 		if n := i - first; n >= 0 && n < len(views) {
 			if n > 0 {
-				page = ""
+				page = pad("", len(page))
 			}
 			v := views[n]
-			text = fmt.Sprintf("%-7s%-24s %#-14x %.2s", page, cut(fmt.Sprintf(
-				"%d %s", v.Pid, v.Command), 24), v.address, v.perms)
+			who := cut(fmt.Sprintf("%d %s", v.Pid, v.Command), 31-len(page))
+			text = fmt.Sprintf("%s%-*s %#-14x %.2s", page, 31-len(page), who,
+				v.address, v.perms)
 		}
 		switch {
 		case box == nil:
-			text += "   not touched: no frame yet"
+			text += "   no frame in this process's table"
 		case len(views) == 1 && i == 1:
 			text += " ----->"
 		case len(views) == 1 || i >= len(views):
@@ -179,5 +188,34 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 	}
 }
 
-// number is the object's inode; that of a segment is its id.
-func (o *object) number() uint64 { return o.backing.inode }
+// A page is what stands behind one page of a process's memory.
+type page struct {
+	present, swapped bool
+	frame            uint64 // its number in physical memory; 0 if not told
+}
+
+// pages reads what stands behind n pages from address on. /proc/PID/pagemap
+// has 8 bytes for each: the frame in bits 0 to 54, where this process has
+// CAP_SYS_ADMIN, else zeros; bit 62 for swapped out, bit 63 for present. A
+// page that this process never touched is not present, even if another did.
+func pages(pid int, address uint64, n int) ([]page, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw := make([]byte, 8*n)
+	at := int64(address / uint64(os.Getpagesize()) * 8)
+	if _, err := f.ReadAt(raw, at); err != nil {
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	all := make([]page, n)
+	for i := range all {
+		entry := binary.NativeEndian.Uint64(raw[8*i:])
+		all[i] = page{entry>>63 == 1, entry>>62&1 == 1, 0}
+		if all[i].present {
+			all[i].frame = entry & (1<<55 - 1)
+		}
+	}
+	return all, nil
+}

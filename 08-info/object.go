@@ -1,10 +1,12 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
 	"cmp"
 	"fmt"
+	"log"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +20,8 @@ const (
 	kindSegment   = "segment"         // of System V
 	kindPOSIX     = "posix"           // shared memory
 	kindSemaphore = "posix semaphore" // in shared memory, too
+	kindMemfd     = "memfd"           // see memfd_create(2)
+	kindAnonymous = "anonymous"       // MAP_SHARED of no file; a family's
 )
 
 // An object is a segment or a POSIX object. What its kind does not have, or
@@ -29,8 +33,8 @@ type object struct {
 	Name      *string    `json:"name"`
 	Inode     *uint64    `json:"inode"`
 	Owner     string     `json:"owner"`
-	UID       uint32     `json:"uid"`
-	Mode      uint32     `json:"mode"`
+	UID       *uint32    `json:"uid"`
+	Mode      *uint32    `json:"mode"`
 	ModeOctal string     `json:"mode_octal"`
 	Bytes     uint64     `json:"bytes"`
 	Resident  *uint64    `json:"resident_bytes"`
@@ -46,13 +50,13 @@ type object struct {
 	LastPid   *int32     `json:"last_pid"`
 
 	backing backing
-	path    string    // of a POSIX object
-	read    time.Time // the same: the file's atime
+	path    string     // of a POSIX object
+	read    *time.Time // the same: the file's atime
 }
 
 // A snapshot is all that list shows.
 type snapshot struct {
-	Version    int       `json:"version"` // of this form: 1
+	Version    int       `json:"version"` // of this form: 2
 	Time       time.Time `json:"time"`
 	Namespace  namespace `json:"ipc_namespace"`
 	Unreadable int       `json:"unreadable_processes"`
@@ -81,7 +85,7 @@ func take() (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &snapshot{Version: 1, Time: time.Now().UTC().Truncate(time.Second),
+	s := &snapshot{Version: 2, Time: time.Now().UTC().Truncate(time.Second),
 		Objects: []*object{}}
 	memory := residents()
 	for _, segment := range all {
@@ -97,10 +101,11 @@ func take() (*snapshot, error) {
 	s.Objects = append(s.Objects, posixObjects()...)
 	s.Sets, s.noSets = semaphoreSets()
 
-	processes, err := scan(shmDevice())
+	processes, err := scan()
 	if err != nil {
 		return nil, err
 	}
+	s.Objects = append(s.Objects, processes.objects(showAll)...)
 	s.Namespace = processes.where()
 	s.Unreadable = processes.hidden
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
@@ -112,8 +117,11 @@ func take() (*snapshot, error) {
 // complete enters who has the object mapped, and what follows from that. It
 // returns whether the object is still there.
 func (o *object) complete(s *survey, now time.Time) bool {
-	o.Owner, o.ModeOctal = userName(o.UID), fmt.Sprintf("%04o", o.Mode)
-	o.Processes = append([]process{}, s.users(o)...)
+	o.Owner, o.ModeOctal = "?", "?"
+	if o.UID != nil {
+		o.Owner, o.ModeOctal = userName(*o.UID), fmt.Sprintf("%04o", *o.Mode)
+	}
+	o.Processes = append([]process{}, s.of(o)...)
 	n := uint64(0)
 	for _, p := range o.Processes {
 		n += uint64(len(p.spans))
@@ -129,12 +137,14 @@ func (o *object) complete(s *survey, now time.Time) bool {
 		}
 		o.Complete = n >= *o.Attaches
 	} else {
-		o.Complete = s.whole && (!s.outside || n == 0 && o.open() == "")
+		// Those outside are not to be seen, but a lease tells if there are.
+		o.Complete = s.whole && (!s.outside || len(o.Processes) == 0 &&
+			o.path != "" && o.open() == "")
 		if o.Complete {
 			o.Attaches = &n
 		}
 	}
-	if o.Attaches != nil && *o.Attaches == 0 {
+	if o.Attaches != nil && *o.Attaches == 0 && len(o.Processes) == 0 {
 		o.Status = append(o.Status, "unused")
 	}
 	if o.Status == nil {
@@ -143,12 +153,43 @@ func (o *object) complete(s *survey, now time.Time) bool {
 	return true
 }
 
-// used is when anything happened to the object last.
-func (o *object) used() time.Time {
-	last := o.read
-	for _, t := range []*time.Time{o.Attached, o.Detached, o.Changed} {
-		if t != nil && t.After(last) {
-			last = *t
+// attached says, on standard error, which processes have the object mapped,
+// and where.
+func attached(o *object) error {
+	s, err := scan()
+	if err != nil {
+		return err
+	}
+	if !o.complete(s, time.Now()) {
+		return nil // it has gone meanwhile
+	}
+	for _, p := range o.Processes {
+		for _, at := range p.spans {
+			fmt.Fprintf(os.Stderr, "attached: %d %s at %#x to %#x, %s\n",
+				p.Pid, p.Command, at.start, at.end, at.perms)
+		}
+		for _, fd := range p.Descriptors {
+			fmt.Fprintf(os.Stderr, "open: %d %s as descriptor %d\n",
+				p.Pid, p.Command, fd)
+		}
+	}
+	if !o.Complete {
+		log.Printf("%s", hiddenFrom(s.hidden))
+	}
+	return nil
+}
+
+// used is when anything happened to the object last. For a file that proves
+// little: neither a mapping's use nor each read changes a time.
+func (o *object) used() *time.Time {
+	return latest(o.read, o.Attached, o.Detached, o.Changed)
+}
+
+// latest is the last of the times that are known.
+func latest(all ...*time.Time) (last *time.Time) {
+	for _, t := range all {
+		if t != nil && (last == nil || t.After(*last)) {
+			last = t
 		}
 	}
 	return last
@@ -172,12 +213,9 @@ func (o *object) String() string {
 
 // row is the object's line in the table.
 func (o *object) row(now time.Time) row {
-	used := o.used()
-	status := strings.Join(o.Status, ",")
-	status = strings.Replace(status, "unused", "unused "+age(&used, now), 1)
 	var who []string
 	for _, p := range o.Processes {
-		who = append(who, fmt.Sprintf("%d %s", p.Pid, p.Command))
+		who = append(who, p.String())
 	}
 	if !o.Complete {
 		who = append(who, "?")
@@ -188,8 +226,7 @@ func (o *object) row(now time.Time) row {
 	}
 	return row{[]string{o.title(), count(o.ID), o.Owner, o.ModeOctal,
 		count(&o.Bytes), count(o.Resident), count(o.Swapped),
-		attaches, age(o.Attached, now), age(o.Detached, now),
-		age(o.Changed, now)}, status, who, ""}
+		attaches, age(o.used(), now)}, strings.Join(o.Status, ","), who, ""}
 }
 
 // count is a number that may be unknown.

@@ -1,13 +1,15 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"io/fs"
+	"path"
+	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,16 +20,23 @@ const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 // whose names begin with sem. It opens none, for a program that asks for a
 // lease to see whether it is alone would be told that it is not.
 func posixObjects() (all []*object) {
-	files, _ := os.ReadDir(shmDir) // where there is none, there are none
 	swapping := swapInUse()
-	for _, f := range files {
-		if o, err := posixObject("/" + f.Name()); err == nil {
+	// Where there is no directory, there are no objects. With the slash, it
+	// may be a link to another one. Programs make folders in it, too.
+	filepath.WalkDir(shmDir+"/", func(file string, f fs.DirEntry, _ error) (
+		_ error) {
+		if f == nil || !f.Type().IsRegular() {
+			return
+		}
+		o, err := posixObject(strings.TrimPrefix(path.Clean(file), shmDir))
+		if err == nil {
 			if swapping {
 				o.Swapped = nil // some of what is resident may be there
 			}
 			all = append(all, o)
 		}
-	}
+		return
+	})
 	return all
 }
 
@@ -37,23 +46,28 @@ func posixObject(name string) (*object, error) {
 	if err := unix.Lstat(shmDir+name, &st); err != nil {
 		return nil, err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("no regular file")
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev != shmDevice() {
+		return nil, errors.New("no regular file of " + shmDir)
 	}
 	shown := printable(name)
 	used, none := uint64(st.Blocks)*512, uint64(0)
 	o := &object{
-		Kind: kindPOSIX, Name: &shown, Inode: &st.Ino, UID: st.Uid,
-		Mode: st.Mode & 0o777, Bytes: uint64(st.Size), Resident: &used,
+		Kind: kindOf(name), Name: &shown, Inode: &st.Ino, UID: &st.Uid,
+		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size), Resident: &used,
 		Swapped: &none,
 		Changed: unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
 		backing: backing{st.Dev, st.Ino}, path: shmDir + name,
-		read: time.Unix(st.Atim.Sec, 0),
-	}
-	if strings.HasPrefix(name, "/sem.") {
-		o.Kind = kindSemaphore
+		read: unixTime(st.Atim.Sec),
 	}
 	return o, nil
+}
+
+// kindOf tells what a file of /dev/shm is. A semaphore's begins with sem.
+func kindOf(name string) string {
+	if strings.HasPrefix(name, "/sem.") {
+		return kindSemaphore
+	}
+	return kindPOSIX
 }
 
 // swapInUse tells whether anything is swapped out: then nobody tells how much
@@ -75,7 +89,7 @@ func statPOSIX(stdout io.Writer) error {
 	fmt.Fprintf(stdout, "Allocated: %d bytes\n", *o.Resident)
 	fmt.Fprintf(stdout, "Inode: %d\n", *o.Inode)
 	fmt.Fprintf(stdout, "Last change time: %s\n", ctime(o.Changed.Unix()))
-	fmt.Fprintf(stdout, "Owner: %s\n", userName(o.UID))
-	fmt.Fprintf(stdout, "Permission mode: %o\n", o.Mode)
+	fmt.Fprintf(stdout, "Owner: %s\n", userName(*o.UID))
+	fmt.Fprintf(stdout, "Permission mode: %o\n", *o.Mode)
 	return attached(o)
 }

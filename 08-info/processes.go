@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -12,17 +12,26 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
-// A process that has an object mapped, and where.
+// A process that has an object mapped, and where, or has it open.
 type process struct {
-	Pid       int      `json:"pid"`
-	Command   string   `json:"command"`
-	Addresses []uint64 `json:"addresses"`
+	Pid         int      `json:"pid"`
+	Command     string   `json:"command"`
+	Addresses   []uint64 `json:"addresses"`
+	Descriptors []int    `json:"descriptors"`
 
 	spans []span
+}
+
+// String is how the list shows a process. One that has a file only open, and
+// not mapped, may read and write it all the same.
+func (p process) String() string {
+	text := fmt.Sprintf("%d %s", p.Pid, p.Command)
+	if len(p.spans) == 0 && len(p.Descriptors) > 0 {
+		text += " (open)"
+	}
+	return text
 }
 
 // A span is one mapping: a line of /proc/PID/maps.
@@ -32,18 +41,22 @@ type span struct {
 	key                uint32 // of a segment, before it was removed
 }
 
-// A backing is what lies behind a mapping: the device and the inode of a
-// file; or sysv and the id of a segment, for that is what its inode is.
+// A backing is what lies behind a mapping or a descriptor: the device and the
+// inode of a file; or sysv and the id of a segment: its inode is the id.
 type backing struct{ dev, inode uint64 }
 
 const sysv = ^uint64(0) // no device
 
-// A survey is who has what mapped, as far as this process may see.
+// A survey is who has what, as far as this process may see.
 type survey struct {
 	namespace string         // of IPC, that of this process
 	others    map[string]int // namespaces, each with a pid of one in it
 	hidden    int            // processes that are not for us to look at
-	mapped    map[backing][]process
+	users     map[backing][]process
+	nameless  map[backing]*nameless
+
+	shm    uint64   // the device of /dev/shm
+	kernel []uint64 // the devices of what has no name in any directory
 
 	whole   bool // no process of this PID namespace was missed
 	outside bool // there may be processes outside of it
@@ -51,35 +64,28 @@ type survey struct {
 
 // scan looks at every process once, at most 2,000 of them in some 100 ms.
 // Segments are asked for only in processes of this IPC namespace: in others,
-// the same key and the same id are another segment. Files of the device shm
-// are the same in all.
-func scan(shm uint64) (*survey, error) {
+// the same key and the same id are another segment. Files are the same in all.
+func scan() (*survey, error) {
 	own, err := os.Readlink("/proc/self/ns/ipc")
 	if err != nil {
 		return nil, fmt.Errorf("no way to tell who uses what: %w", err)
 	}
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
+	names, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
 	s := &survey{namespace: own, others: map[string]int{},
-		mapped: map[backing][]process{}}
-	file := fmt.Sprintf(" %02x:%02x ", unix.Major(shm), unix.Minor(shm))
-	text := new(bytes.Buffer)
+		users: map[backing][]process{}, nameless: map[backing]*nameless{},
+		shm: shmDevice(), kernel: kernelDevices()}
 	for _, name := range names {
-		pid, err := strconv.Atoi(name)
+		pid, err := strconv.Atoi(name.Name())
 		if err != nil {
 			continue
 		}
-		in, err := readMaps(text, "/proc/"+name)
+		dir, in, maps, err := readMaps("/proc/" + name.Name())
 		switch {
 		case errors.Is(err, fs.ErrPermission):
-			if !kernelThread(name) {
+			if !kernelThread(name.Name()) {
 				s.hidden++
 			}
 			continue
@@ -89,9 +95,12 @@ func scan(shm uint64) (*survey, error) {
 		if in != own && (s.others[in] == 0 || pid < s.others[in]) {
 			s.others[in] = pid
 		}
-		if bytes.Contains(text.Bytes(), []byte(file)) ||
-			in == own && bytes.Contains(text.Bytes(), []byte(" /SYSV")) {
-			s.add(pid, text.String(), file, in == own)
+		found := map[backing]*process{}
+		s.addMaps(found, dir, maps, in == own)
+		s.addDescriptors(found, dir)
+		for b, p := range found {
+			p.Pid, p.Command = pid, commandOf(pid)
+			s.users[b] = append(s.users[b], *p)
 		}
 	}
 	// Where /proc is mounted with hidepid, the processes of others are not to
@@ -101,7 +110,7 @@ func scan(shm uint64) (*survey, error) {
 	// The first PID namespace has all processes. Its number is fixed.
 	in, _ := os.Readlink("/proc/self/ns/pid")
 	s.outside = in != "pid:[4026531836]"
-	for _, all := range s.mapped {
+	for _, all := range s.users {
 		slices.SortFunc(all, func(a, b process) int {
 			return cmp.Compare(a.Pid, b.Pid)
 		})
@@ -110,41 +119,29 @@ func scan(shm uint64) (*survey, error) {
 }
 
 // readMaps reads what a process has mapped, and its IPC namespace. If its
-// first thread has ended, the others still have both.
-func readMaps(text *bytes.Buffer, dir string) (in string, err error) {
-	in, err = readThread(text, dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || text.Len() > 0 {
-		return in, err
+// first thread has ended, the others still have both; dir is where.
+func readMaps(process string) (dir, in string, maps []byte, err error) {
+	in, maps, err = readThread(process)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(maps) > 0 {
+		return process, in, maps, err
 	}
-	threads, _ := os.ReadDir(dir + "/task")
+	threads, _ := os.ReadDir(process + "/task")
 	for _, t := range threads {
-		in, err = readThread(text, dir+"/task/"+t.Name())
-		if err == nil && text.Len() > 0 {
+		dir = process + "/task/" + t.Name()
+		in, maps, err = readThread(dir)
+		if err == nil && len(maps) > 0 {
 			break
 		}
 	}
-	return in, err
+	return dir, in, maps, err
 }
 
-func readThread(text *bytes.Buffer, dir string) (in string, err error) {
-	text.Reset()
+func readThread(dir string) (in string, maps []byte, err error) {
 	in, err = os.Readlink(dir + "/ns/ipc")
 	if err == nil {
-		err = read(text, dir+"/maps")
+		maps, err = os.ReadFile(dir + "/maps")
 	}
-	return in, err
-}
-
-// read is os.ReadFile into a buffer that is used again.
-func read(text *bytes.Buffer, name string) error {
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	text.Reset()
-	_, err = text.ReadFrom(f)
-	return err
+	return in, maps, err
 }
 
 // kernelThread tells that of a process of which no more is to be seen: such
@@ -158,44 +155,6 @@ func kernelThread(pid string) bool {
 	}
 	flags, _ := strconv.ParseUint(fields[6], 10, 32)
 	return flags&0x00200000 != 0
-}
-
-// add notes what a process has mapped. A line of maps is: start-end, perms,
-// offset, device, inode, and the path, which is /SYSV and the key, in
-// hexadecimal, of a segment. Each of these is said to be deleted.
-func (s *survey) add(pid int, maps, file string, segments bool) {
-	found := map[backing][]span{}
-	for line := range strings.Lines(maps) {
-		f := strings.Fields(line)
-		isFile := strings.Contains(line, file)
-		if len(f) < 6 || !isFile && (!segments ||
-			!strings.HasPrefix(f[5], "/SYSV")) {
-			continue
-		}
-		var at span
-		var b backing
-		fmt.Sscanf(line, "%x-%x %s %x", &at.start, &at.end, &at.perms,
-			&at.offset)
-		b.inode, _ = strconv.ParseUint(f[4], 10, 64)
-		var major, minor uint32
-		fmt.Sscanf(f[3], "%x:%x", &major, &minor)
-		b.dev = unix.Mkdev(major, minor)
-		if !isFile {
-			key, err := strconv.ParseUint(f[5][len("/SYSV"):], 16, 32)
-			if err != nil {
-				continue
-			}
-			b.dev, at.key = sysv, uint32(key)
-		}
-		found[b] = append(found[b], at)
-	}
-	for b, spans := range found {
-		p := process{pid, commandOf(pid), nil, spans}
-		for _, at := range spans {
-			p.Addresses = append(p.Addresses, at.start)
-		}
-		s.mapped[b] = append(s.mapped[b], p)
-	}
 }
 
 // commandOf is the name of the program that a process runs.
@@ -236,10 +195,10 @@ func inode(link string) uint64 {
 	return n
 }
 
-// users returns who has an object mapped. A segment that has been removed
-// has lost its key, while maps keeps it: that one is known by its id alone.
-func (s *survey) users(o *object) []process {
-	all := s.mapped[o.backing]
+// of returns who has an object. A segment that has been removed has lost its
+// key, while maps keeps it: that one is known by its id alone.
+func (s *survey) of(o *object) []process {
+	all := s.users[o.backing]
 	if o.Key == nil || *o.Key == 0 {
 		return all
 	}

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -9,21 +9,20 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"os"
-	"os/user"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 var (
 	older  = 10 * time.Minute
 	really bool
+	force  bool
 	reapOf *uint32 // a user, if not this one
 
-	semKey ipc.Key
+	semKey int
 	semID  = -1
 )
 
@@ -34,20 +33,14 @@ func reapFlags(flags *flag.FlagSet) {
 	flags.BoolVar(&really, "yes", false, "remove them, not only list them")
 	flags.Func("user", "whose leftovers, for root: a `user`, name or number",
 		func(s string) (err error) {
-			u, unknown := user.Lookup(s)
-			if unknown == nil {
-				s = u.Uid
-			}
-			reapOf, err = number(s, "user")
+			reapOf, err = userID(s)
 			return err
 		})
-	flags.Var(&semKey, "semkey", "`key` of a semaphore set: only that, "+
-		"for others are never taken")
-	flags.Func("semid", "`id` of a semaphore set: only that", func(s string) (
-		err error) {
-		semID, err = parseID(s)
-		return err
-	})
+	numberFlag(flags, &semKey, "semkey", "`key` of a semaphore set: only "+
+		"that, for others are never taken", 1)
+	flags.BoolVar(&force, "force", false, "remove also what a process has "+
+		"used that still runs")
+	numberFlag(flags, &semID, "semid", "`id` of a semaphore set: only that", 0)
 }
 
 // A leftover is a segment, a POSIX object or a semaphore set.
@@ -63,6 +56,9 @@ type leftover interface {
 // it is told to. An unattached object may be meant to be there, so it takes
 // no other's, none that was used lately, and looks again just before.
 func reap(_ context.Context, stdout io.Writer) error {
+	if older < 0 {
+		return errors.New("-older is out of range")
+	}
 	uid := uint32(os.Geteuid())
 	if reapOf != nil && *reapOf != uid && uid != 0 {
 		return fmt.Errorf("leftovers of %s: %w\nonly root removes those of "+
@@ -74,25 +70,21 @@ func reap(_ context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	named := len(all) == 1 && (key != 0 || id >= 0 || name != "" ||
-		semKey != 0 || semID >= 0)
 	now := time.Now()
 	table := []row{heading}
 	var leftovers []leftover
 	for _, l := range all {
 		why := l.keep(uid)
-		if o, ok := l.(*object); ok && why == "" && !named {
-			why = o.meant()
-		}
 		if why == "" {
 			table = append(table, l.row(now))
 			leftovers = append(leftovers, l)
-		} else if mine, ok := l.(*object); named || ok && mine.unused(uid) {
-			ipc.Note("%v: kept: %s", l, why)
+		} else if o, _ := l.(*object); named() || *o.UID == uid &&
+			tooYoung(o.used()) == "" && len(o.Processes) == 0 {
+			log.Printf("%v: kept: %s", l, why)
 		}
 	}
 	if len(leftovers) == 0 {
-		ipc.Note("no leftovers of %s", userName(uid))
+		log.Printf("no leftovers of %s", userName(uid))
 		return nil
 	}
 	columns, _ := screen()
@@ -102,7 +94,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 		return err // who was to see it has not
 	}
 	if !really {
-		ipc.Note("an object that nobody uses may be meant to be there; the " +
+		log.Printf("an object that nobody uses may be meant to be there; the " +
 			"same with -yes removes these")
 		return nil
 	}
@@ -120,11 +112,11 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 	if err != nil {
 		return err
 	} else if now == nil {
-		ipc.Note("%v: has gone", l)
+		log.Printf("%v: has gone", l)
 		return nil
 	}
 	if why := now.keep(uid); why != "" {
-		ipc.Note("%v: kept: %s", l, why)
+		log.Printf("%v: kept: %s", l, why)
 		return nil
 	}
 	if err := now.remove(); err != nil {
@@ -133,26 +125,30 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 	if now, err := l.again(); err == nil && now != nil {
 		// Somebody came in between. Nothing is lost: it is as after any
 		// removal, and lives until the last detach.
-		ipc.Note("%v: somebody has just attached it: it is marked", l)
+		log.Printf("%v: somebody has just attached it: it is marked", l)
 		return nil
 	}
 	fmt.Fprintf(stdout, "%v: removed\n", l)
 	return nil
 }
 
+// named tells whether -key or another flag names one object or set.
+func named() bool {
+	return key != 0 || id >= 0 || name != "" || semKey != 0 || semID >= 0
+}
+
 // candidates are the object or the set that is named, or all objects.
 func candidates() (all []leftover, heading row, err error) {
 	if semKey != 0 || semID >= 0 {
 		if key != 0 || id >= 0 || name != "" || semKey != 0 && semID >= 0 {
-			return nil, row{}, ipc.Usage("want one of -key, -id, -name, " +
-				"-semkey and -semid")
+			wrongUsage("want one of -key, -id, -name, -semkey and -semid")
 		}
 		sets, err := semaphoreSets()
 		if err != nil {
 			return nil, row{}, err
 		}
 		for _, s := range sets {
-			if s.ID == semID || semKey != 0 && s.Key == uint32(semKey) {
+			if s.ID == semID || semKey != 0 && int(s.Key) == semKey {
 				return []leftover{s}, setHeading, nil
 			}
 		}
@@ -170,7 +166,9 @@ func candidates() (all []leftover, heading row, err error) {
 		}
 	}
 	for _, o := range s.Objects {
-		if only == nil || o.backing == only.backing && o.path == only.path {
+		here := o.Kind == kindSegment || o.path != "" // not removed already
+		if here && (only == nil ||
+			o.backing == only.backing && o.path == only.path) {
 			all = append(all, o)
 		}
 	}

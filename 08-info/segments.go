@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -78,8 +78,8 @@ func residents() map[int]resident {
 func (s segment) object() *object {
 	key := uint32(s.Perm.Key)
 	o := &object{
-		Kind: kindSegment, Key: &key, ID: &s.id, UID: s.Perm.Uid,
-		Mode: s.Perm.Mode & 0o777, Bytes: s.Segsz, Attaches: &s.Nattch,
+		Kind: kindSegment, Key: &key, ID: &s.id, UID: &s.Perm.Uid,
+		Mode: new(s.Perm.Mode & 0o777), Bytes: s.Segsz, Attaches: &s.Nattch,
 		Attached: unixTime(s.Atime), Detached: unixTime(s.Dtime),
 		Changed: unixTime(s.Ctime), Creator: &s.Cpid, LastPid: &s.Lpid,
 		backing: backing{sysv, uint64(s.id)},

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -11,16 +11,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stat shows what the kernel knows of one segment.
+// stat shows what the kernel knows of one segment: its struct shmid_ds.
 func stat(_ context.Context, stdout io.Writer) error {
 	if name != "" {
 		return statPOSIX(stdout) // no segment, but a file
 	}
+
+	// Find the segment: shmget turns the key into the id. See which.go.
 	shmid, err := find()
 	if err != nil {
 		return err
 	}
-	ds, err := look(shmid)
+
+	// Ask the kernel. IPC_STAT wants the permission to read the segment;
+	// SHM_STAT_ANY tells everybody the same.
+	var ds unix.SysvShmDesc
+	_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	if err == unix.EACCES {
+		ds, err = lookAny(shmid)
+	}
 	if err != nil {
 		return explain("shmctl IPC_STAT", shmid, err)
 	}
@@ -31,19 +40,9 @@ func stat(_ context.Context, stdout io.Writer) error {
 	return attached(segment{shmid, ds}.object())
 }
 
-// look asks the kernel what it knows of a segment: struct shmid_ds. IPC_STAT
-// wants the permission to read the segment. See shmctl(2).
-func look(shmid int) (ds unix.SysvShmDesc, err error) {
-	_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
-	if err == unix.EACCES {
-		return lookAny(shmid)
-	}
-	return ds, err
-}
-
-// lookAny asks with SHM_STAT_ANY, which wants no permission. It takes an
-// index of the kernel's table; an id contains one. What comes back is the id
-// that is found there, and that may be a later segment's.
+// lookAny asks with SHM_STAT_ANY, which takes an index of the kernel's table.
+// The lower bits of an id are the index. The call returns the id that it finds
+// there. If that is another one, the segment has gone.
 func lookAny(shmid int) (ds unix.SysvShmDesc, err error) {
 	found, err := unix.SysvShmCtl(shmid, shmStatAny, &ds)
 	if err == nil && found != shmid {
@@ -52,8 +51,8 @@ func lookAny(shmid int) (ds unix.SysvShmDesc, err error) {
 	return ds, err
 }
 
-// printInfo is the tutorial's print_shared_memory_info, to the letter, but for
-// never. What it calls processes are attaches.
+// printInfo is the tutorial's print_shared_memory_info, letter for letter,
+// except for never. The number of processes is a number of attaches.
 func printInfo(stdout io.Writer, ds unix.SysvShmDesc) {
 	fmt.Fprintf(stdout, "=== Shared Memory Information ===\n")
 	fmt.Fprintf(stdout, "Segment size: %d bytes\n", ds.Segsz)
@@ -65,8 +64,8 @@ func printInfo(stdout io.Writer, ds unix.SysvShmDesc) {
 	fmt.Fprintf(stdout, "Permission mode: %o\n", ds.Perm.Mode)
 }
 
-// ctime formats a time as ctime(3) does. The kernel's 0 is not the first of
-// January 1970: it has not happened yet.
+// ctime formats a time as ctime(3) does. The kernel's 0 does not mean the
+// first of January 1970: it has not happened yet.
 func ctime(seconds int64) string {
 	if seconds == 0 {
 		return "never"

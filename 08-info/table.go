@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -29,12 +29,19 @@ const roomy, cramped = 28, 16
 // printTable aligns the rows, the first of which is the heading. Columns are
 // aligned to the right, as numbers are, but for a name in the first column
 // and an owner in the third. In a terminal, which is so wide, name, owner and
-// tail are shortened; where width is 0, in a pipe, nothing is.
+// tail are shortened, and a column that says nothing, all 0 or all -, goes.
+// In a pipe, where width is 0, everything is whole.
 func printTable(w io.Writer, rows []row, width int) {
 	widths := make([]int, len(rows[0].cells))
-	for _, r := range rows {
-		for i, cell := range r.cells {
-			widths[i] = max(widths[i], letters(cell))
+	for i := range widths {
+		says := width == 0 || len(rows) == 1
+		for n, r := range rows {
+			widths[i] = max(widths[i], letters(r.cells[i]))
+			is0 := r.cells[i] == "0" && rows[0].cells[i] != "id"
+			says = says || n > 0 && !is0 && r.cells[i] != "-"
+		}
+		if !says {
+			widths[i] = -1 // it takes no room, not even a space
 		}
 	}
 	room, own := 1<<30, false
@@ -53,10 +60,12 @@ func printTable(w io.Writer, rows []row, width int) {
 	for _, r := range rows {
 		line := r.mark
 		for i, cell := range r.cells {
-			switch i {
-			case 0:
+			switch {
+			case widths[i] < 0:
+				continue
+			case i == 0:
 				line += pad(cutMiddle(cell, widths[i]), widths[i])
-			case 2:
+			case i == 2:
 				line += pad(cut(cell, widths[i]), widths[i])
 			default:
 				line += pad("", widths[i]-letters(cell)) + cell
@@ -122,6 +131,9 @@ func some(all []string, n int) string {
 		return cut(strings.Join(all, ""), n)
 	}
 	more := ", +" + strconv.Itoa(len(all)-1)
+	if n <= len(more)+1 { // not even one of them
+		return "+" + strconv.Itoa(len(all))
+	}
 	return cut(all[0], n-len(more)) + more
 }
 

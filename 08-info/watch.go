@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 // history is how many changes are shown below the tables.
@@ -28,6 +26,10 @@ func watch(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
+		// Those that are in use come first: there may be more than lines.
+		slices.SortStableFunc(now.Objects, func(a, b *object) int {
+			return min(1, len(b.Processes)) - min(1, len(a.Processes))
+		})
 		marks := map[string]string{}
 		if before != nil {
 			events = append(events, now.changes(before, marks)...)
@@ -52,11 +54,13 @@ func watch(ctx context.Context, stdout io.Writer) error {
 			events = nil // in a file, each is to be found once
 			stdout.Write(append(text.Bytes(), '\n'))
 		}
-		if err := ipc.Pause(ctx, time.Second); err != nil {
+		select {
+		case <-ctx.Done():
 			if lines > 0 && len(events) > 0 {
 				fmt.Fprintln(stdout)
 			}
-			return err
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
 		}
 	}
 }

@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 package main
 
@@ -6,51 +6,61 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
+	"path"
 	"strconv"
 
 	"golang.org/x/sys/unix"
-
-	"example.com/shm-by-example/08-info/ipc"
 )
 
 // The object that a command is about: the segment of a key, 0 being none, or
 // of an id, -1 being none, for an id may be 0; or the POSIX object of a name.
 var (
-	key  ipc.Key
+	key  int
 	id   = -1
-	name ipc.Name
+	name string
 )
 
 func whichFlags(flags *flag.FlagSet) {
-	flags.Var(&key, "key", "`key` of the segment")
-	flags.Func("id", "`id` of the segment, as list shows it",
-		func(s string) (err error) {
-			id, err = parseID(s)
-			return err
-		})
-}
-
-func parseID(s string) (int, error) {
-	n, err := strconv.ParseUint(s, 10, 31)
-	if err != nil {
-		return -1, errors.New("want 0 to 2147483647")
-	}
-	return int(n), nil
+	numberFlag(flags, &key, "key", "`key` of the segment", 1)
+	numberFlag(flags, &id, "id", "`id` of the segment, as list shows it", 0)
 }
 
 // anyFlags are whichFlags and the name of a POSIX object.
 func anyFlags(flags *flag.FlagSet) {
 	whichFlags(flags)
-	flags.Var(&name, "name", "`name` of the POSIX object, as list shows it")
+	flags.Func("name", "`name` of the POSIX object, as list shows it",
+		func(s string) error {
+			name = s
+			if path.Clean("/"+s) != s {
+				return errors.New("want a slash and a name")
+			}
+			return nil
+		})
+}
+
+// numberFlag defines a flag for a key or an id, from lowest on. Another value
+// must not pass for a flag that was not given: reap would be about everything.
+// The kernel takes 32 bits, and would ignore those above.
+func numberFlag(flags *flag.FlagSet, to *int, name, usage string,
+	lowest uint64) {
+	flags.Func(name, usage, func(s string) error {
+		n, err := strconv.ParseUint(s, 0, 32)
+		if err != nil || n < lowest || lowest == 0 && n > math.MaxInt32 {
+			return errors.New("out of range, or no number")
+		}
+		*to = int(n)
+		return nil
+	})
 }
 
 // findAny returns the object that -key, -id or -name names.
 func findAny() (*object, error) {
-	if (name == "") == (key == 0 && id < 0) {
-		return nil, ipc.Usage("want one of -key, -id and -name")
+	if (name == "") == (key == 0 && id == -1) {
+		wrongUsage("want one of -key, -id and -name")
 	} else if name != "" {
-		o, err := posixObject(string(name))
+		o, err := posixObject(name)
 		if err != nil {
 			return nil, fmt.Errorf("stat %s: %w\n08-info list shows the "+
 				"objects that there are", name, err)
@@ -70,20 +80,30 @@ func findAny() (*object, error) {
 
 // find returns the id of the segment that -key or -id names. See shmget(2).
 func find() (shmid int, err error) {
-	switch {
-	case (key == 0) == (id < 0):
-		return 0, ipc.Usage("want one of -key and -id")
-	case key == 0:
+	if (key == 0) == (id == -1) {
+		wrongUsage("want one of -key and -id")
+	} else if key == 0 {
 		return id, nil
 	}
-	shmid, err = unix.SysvShmGet(int(key), 0, 0) // makes none, asks no right
+
+	// With size 0 and no flags shmget makes none, and asks for no right.
+	shmid, err = unix.SysvShmGet(key, 0, 0)
 	if err == unix.ENOENT {
-		err = fmt.Errorf("shmget key %v: no such segment\n"+
-			"08-info list shows those that there are", key)
+		err = fmt.Errorf("shmget key %#x: no such segment\n"+
+			"08-info list shows those that there are", uint32(key))
 	} else if err != nil {
-		err = fmt.Errorf("shmget key %v: %w", key, err)
+		err = fmt.Errorf("shmget key %#x: %w", uint32(key), err)
 	}
 	return shmid, err
+}
+
+// look asks the kernel what it knows of a segment, as stat does.
+func look(shmid int) (ds unix.SysvShmDesc, err error) {
+	_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	if err == unix.EACCES {
+		return lookAny(shmid)
+	}
+	return ds, err
 }
 
 // gone tells whether an error of shmctl means that there is no such segment:

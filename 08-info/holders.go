@@ -1,0 +1,183 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A nameless is shared memory that no directory has, but a process: a POSIX
+// object that was unlinked, a memfd, or shared anonymous memory.
+type nameless struct {
+	path string        // as maps and the links in fd call it
+	stat *unix.Statx_t // nil: not for us to ask
+	end  uint64        // of the longest mapping, if there is no stat
+}
+
+const deleted = " (deleted)"
+
+// kernelDevices are those of the files that the kernel makes by itself: of
+// segments, memfds and shared anonymous memory, and the same of huge pages.
+// A file of anybody's that is called /SYSV… is on another device.
+func kernelDevices() (all []uint64) {
+	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
+		unix.MFD_HUGETLB | unix.MFD_HUGE_1GB, unix.MFD_HUGETLB} {
+		var st unix.Stat_t
+		fd, err := unix.MemfdCreate("08-info", unix.MFD_CLOEXEC|kind)
+		if err == nil && unix.Fstat(fd, &st) == nil &&
+			!slices.Contains(all, st.Dev) {
+			all = append(all, st.Dev)
+		}
+		unix.Close(fd)
+	}
+	if all == nil {
+		all = []uint64{unix.Mkdev(0, 1)} // it is the first that is mounted
+	}
+	return all
+}
+
+// holder returns the process's entry for a backing, to be filled in.
+func holder(found map[backing]*process, b backing) *process {
+	if found[b] == nil {
+		found[b] = &process{Addresses: []uint64{}, Descriptors: []int{}}
+	}
+	return found[b]
+}
+
+// addMaps notes what a process has mapped. A line of maps is: start-end,
+// perms, offset, device, inode, and the path, which is /SYSV and the key, in
+// hexadecimal, of a segment. Each of these is said to be deleted.
+func (s *survey) addMaps(found map[backing]*process, dir string,
+	maps []byte, segments bool) {
+	devices := append([]uint64{s.shm}, s.kernel...)
+	if !slices.ContainsFunc(devices, func(dev uint64) bool {
+		return bytes.Contains(maps, fmt.Appendf(nil, " %02x:%02x ",
+			unix.Major(dev), unix.Minor(dev)))
+	}) {
+		return // as for most processes, and it is fast
+	}
+	for line := range strings.Lines(string(maps)) {
+		f := strings.Fields(line)
+		if len(f) < 6 {
+			continue
+		}
+		var at span
+		var b backing
+		var major, minor uint32
+		fmt.Sscanf(f[3], "%x:%x", &major, &minor)
+		b.dev = unix.Mkdev(major, minor)
+		b.inode, _ = strconv.ParseUint(f[4], 10, 64)
+		if !slices.Contains(devices, b.dev) {
+			continue
+		}
+		fmt.Sscanf(line, "%x-%x %s %x", &at.start, &at.end, &at.perms,
+			&at.offset)
+		path := strings.Join(f[5:], " ")
+		hex, isKey := strings.CutPrefix(path, "/SYSV")
+		if isKey && b.dev != s.shm {
+			key, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
+			if err != nil || !segments {
+				continue
+			}
+			b.dev, at.key = sysv, uint32(key)
+		} else if strings.HasSuffix(path, deleted) {
+			n := s.note(b, path)
+			n.end = max(n.end, at.offset+at.end-at.start)
+			n.ask(fmt.Sprintf("%s/map_files/%x-%x", dir, at.start, at.end))
+		}
+		p := holder(found, b)
+		p.spans = append(p.spans, at)
+		p.Addresses = append(p.Addresses, at.start)
+	}
+}
+
+// addDescriptors notes what a process has open. A mapping needs none: it
+// stays when the descriptor is closed.
+func (s *survey) addDescriptors(found map[backing]*process, dir string) {
+	names, _ := os.ReadDir(dir + "/fd")
+	for _, name := range names {
+		// The file behind the link, as it is known: no server is asked.
+		link := dir + "/fd/" + name.Name()
+		var st unix.Statx_t
+		if unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC,
+			unix.STATX_BASIC_STATS, &st) != nil ||
+			st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		b := backing{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
+		if b.dev != s.shm && !slices.Contains(s.kernel, b.dev) {
+			continue
+		}
+		if st.Nlink == 0 {
+			path, err := os.Readlink(link)
+			if err != nil || strings.HasPrefix(path, "/SYSV") {
+				continue
+			}
+			s.note(b, path).stat = &st
+		}
+		p := holder(found, b)
+		fd, _ := strconv.Atoi(name.Name())
+		p.Descriptors = append(p.Descriptors, fd)
+	}
+}
+
+// note returns the entry of something nameless, to be filled in.
+func (s *survey) note(b backing, path string) *nameless {
+	if s.nameless[b] == nil {
+		s.nameless[b] = &nameless{path: strings.TrimSuffix(path, deleted)}
+	}
+	return s.nameless[b]
+}
+
+// ask asks for the file behind a mapping, unless it is known. Only root may.
+func (n *nameless) ask(link string) {
+	var st unix.Statx_t
+	if n.stat == nil && unix.Statx(unix.AT_FDCWD, link,
+		unix.AT_STATX_DONT_SYNC, unix.STATX_BASIC_STATS, &st) == nil {
+		n.stat = &st
+	}
+}
+
+// objects are those that nobody finds by a name. What a POSIX object had as
+// its name is told all the same. All but these are asked for with -all.
+func (s *survey) objects(all bool) (found []*object) {
+	for b, n := range s.nameless {
+		o := &object{Kind: kindAnonymous, Inode: &b.inode, backing: b,
+			Bytes: n.end}
+		title := "anonymous"
+		memfd, isMemfd := strings.CutPrefix(n.path, "/memfd:")
+		switch {
+		case b.dev == s.shm:
+			title = strings.TrimPrefix(n.path, shmDir)
+			o.Kind, o.Status = kindOf(title), []string{"removed"}
+		case isMemfd:
+			o.Kind, title = kindMemfd, "memfd:"+memfd
+		case n.path != "/dev/zero": // it has a name by prctl(2), say
+			title = n.path
+		}
+		if !all && b.dev != s.shm || n.stat != nil && n.stat.Nlink > 0 {
+			continue // a file that is only called so
+		}
+		title = printable(title)
+		o.Name = &title
+		if st := n.stat; st != nil {
+			o.UID, o.Mode = &st.Uid, new(uint32(st.Mode&0o777))
+			o.Bytes, o.Resident = st.Size, new(st.Blocks*512)
+			o.Changed = unixTime(max(st.Mtime.Sec, st.Ctime.Sec))
+		}
+		found = append(found, o)
+	}
+	slices.SortFunc(found, func(a, b *object) int {
+		return cmp.Or(strings.Compare(a.Kind, b.Kind),
+			strings.Compare(*a.Name, *b.Name), cmp.Compare(*a.Inode, *b.Inode))
+	})
+	return found
+}
