@@ -490,7 +490,10 @@ func (t *trial) cope() error {
 	if t.at.fate.kill {
 		statuses = append(statuses, "KILL")
 	}
-	if !victim.within(patience) {
+	eventually(patience, func() bool {
+		return victim.within(0) || other != nil && other.within(0)
+	})
+	if !victim.within(slack) {
 		if t.at.fate.kill || other == nil {
 			return fmt.Errorf("hangs: %v", victim)
 		}

@@ -60,7 +60,10 @@ func TestCalls(t *testing.T) {
 					// What cannot be otherwise, if all goes by messages.
 					wants := map[string]float64{"pipe": 2, "memory, semop": 4}
 					want, ok := wants[m.name]
-					if err == nil && (program != kernel ||
+					// A signal of the Go runtime interrupts a call. It is made
+					// again, and then the kernel has counted it twice.
+					again := kernel - program
+					if err == nil && (again < 0 || again > 0.05 ||
 						ok && program != want) {
 						t.Errorf("%v calls a message, and %v by the kernel's "+
 							"count, want %v", program, kernel, want)
