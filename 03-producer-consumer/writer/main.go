@@ -125,7 +125,7 @@ func send(shared *transfer.Shared, semid int, reader *reader) error {
 		shared.Cnt.Store(int32(n))
 
 		// V: the reader may read.
-		e := transfer.Semop(semid, transfer.Read, +1, reader.look)
+		e := transfer.Semop(semid, transfer.Read, +1, reader.check)
 		if err = errors.Join(err, e); err != nil {
 			return err
 		}

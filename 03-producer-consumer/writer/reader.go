@@ -22,11 +22,15 @@ type reader struct {
 
 // look looks around while the writer waits for its turn.
 func (r *reader) look() error {
-	value, err := transfer.Semctl(r.semid, transfer.Read, transfer.GETVAL, 0)
-	if err != nil {
-		return fmt.Errorf("semctl set %d: %w", r.semid, err)
-	} else if value == 0 && !r.met {
-		// Neither may take the buffer: so a reader has it.
+	turns := 0
+	for _, num := range []int{transfer.Write, transfer.Read} {
+		value, err := transfer.Semctl(r.semid, num, transfer.GETVAL, 0)
+		if err != nil {
+			return fmt.Errorf("semctl set %d: %w", r.semid, err)
+		}
+		turns += value
+	}
+	if turns == 0 && !r.met { // neither may take it: so a reader has it
 		if err := r.meet(); err != nil {
 			return err
 		}
