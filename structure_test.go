@@ -106,9 +106,10 @@ func allowedImport(path, lesson string) bool {
 // TestCallsVisible parses each program of the second edition and finds in it
 // the calls that the table in the lesson's README names. The table has a row
 // for each C call, and names the Go call in its second column: `unix.Mmap` in
-// every main.go, or `reader: unix.Mmap` in that of reader/.
+// every main.go, or `reader: unix.Mmap` in that of reader/. For semaphores x/sys
+// has no functions: those of lesson 03's package transfer count, too.
 func TestCallsVisible(t *testing.T) {
-	row := regexp.MustCompile("(?m)^\\| `[^|]*` \\| `(?:([\\w/]+): )?(unix\\.\\w+)[^|]*\\|")
+	row := regexp.MustCompile("(?m)^\\| `[^|]*` \\| `(?:([\\w/]+): )?((?:unix|transfer)\\.\\w+)[^|]*\\|")
 	for _, lesson := range second {
 		text, err := os.ReadFile(lesson + "/README.md")
 		if err != nil {

@@ -95,7 +95,8 @@ func run(ctx context.Context) error {
 	if err == nil || gone {
 		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 		if e != nil && !segment.Removed(e) { // by the producer
-			err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
+			e = fmt.Errorf("shmctl segment %d: %w", shmid, e)
+			err = errors.Join(err, e)
 		}
 	}
 	if err == nil {

@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
 // Writer copies its standard input, byte for byte, to the reader next door,
-// through a buffer of 1 KiB in shared memory. By two semaphores they take turns.
+// through 1 KiB of shared memory. By two semaphores they take turns.
 //
 //	terminal 1$ go run ./03-producer-consumer/writer < /etc/passwd
 //	terminal 2$ go run ./03-producer-consumer/reader > /tmp/out.txt
