@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Consumer prints the messages that the producer next door puts into shared
 // memory, and removes the segment after the last.
@@ -14,71 +14,120 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"math/rand/v2"
+	"os"
+	"os/signal"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"example.com/shm-by-example/03-producer-consumer/ipc"
 	"example.com/shm-by-example/03-producer-consumer/message"
+	"example.com/shm-by-example/03-producer-consumer/segment"
 )
 
 var (
-	key      = message.DefaultKey
+	key      = flag.Int("key", message.Key, "`key` of the segment")
 	messages = flag.Uint("n", 5, "`number` of messages to receive")
-	timeout  = flag.Duration("timeout", 0,
-		"longest `time` to wait for a producer; 0 is no limit")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("consumer: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Wait for the producer, and attach its segment.
-	producer, err := ipc.Join(ctx, key, message.Size, unix.SHM_RDONLY,
-		"producer", *timeout, nil)
-	if err != nil {
-		return err
+func run(ctx context.Context) error {
+	if *key < 1 || *key > 0xffffffff {
+		return fmt.Errorf("-key %d is out of range", *key)
 	}
-	shared := message.View(producer.Mem)
-	fmt.Fprintln(stdout, "Consumer: Connected to shared memory")
-	fmt.Fprintf(stdout, "Shared memory ID: %d\n", producer.Shmid)
 
-	err = consume(ctx, stdout, producer, shared)
+	// Wait until a producer has created the segment.
+	producer, err := segment.WaitForPeer(ctx, *key, message.Size, "producer")
+	if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
 
-	// Detach the segment, and remove it; or leave it to the producer, if that
-	// is still at it.
-	err = errors.Join(err, ipc.Detach(producer.Mem))
-	ds, removed := ipc.Stat(producer.Shmid)
-	if err == nil || removed == nil && ds.Nattch == 0 {
-		err = errors.Join(err, ipc.Remove(producer.Shmid))
+	// Find it.
+	shmid, err := unix.SysvShmGet(*key, message.Size, 0)
+	if err == unix.ENOENT {
+		return run(ctx) // the producer has just ended: wait for the next
+	} else if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+
+	// Attach it, for reading only.
+	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
+	if segment.Removed(err) {
+		return run(ctx) // likewise
+	} else if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+	if !segment.OnlyTwo(shmid) {
+		// Another consumer came at the same moment. Both step back.
+		unix.SysvShmDetach(mem)
+		time.Sleep(rand.N(5 * segment.PollInterval))
+		return run(ctx)
+	}
+	fmt.Println("Consumer: Connected to shared memory")
+	fmt.Printf("Shared memory ID: %d\n", shmid)
+
+	err = consume(ctx, message.View(mem), shmid, producer)
+
+	// Detach it.
+	gone := segment.Gone(shmid, producer)
+	if e := unix.SysvShmDetach(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
+	}
+
+	// Remove it; or leave it to the producer, which may not be done.
+	if err == nil || gone {
+		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+		if e != nil && !segment.Removed(e) { // by the producer
+			e = fmt.Errorf("shmctl segment %d: %w", shmid, e)
+			err = errors.Join(err, e)
+		}
 	}
 	if err == nil {
-		fmt.Fprintln(stdout, "Consumer: Finished and cleaned up")
+		fmt.Println("Consumer: Finished and cleaned up")
 	}
 	return err
 }
 
 // consume reads the messages, in order and each of them once.
-func consume(ctx context.Context, stdout io.Writer, producer *ipc.Peer,
-	shared *message.Shared) error {
-	for last := uint(0); last < *messages; {
-		lost := producer.Watch(ctx)
+func consume(ctx context.Context, shared *message.Shared, shmid int,
+	producer int32) error {
+	for last := int64(0); last < int64(*messages); {
+		// The message comes last, so none is overlooked that was sent before
+		// the producer ended.
+		gone := segment.Gone(shmid, producer)
 		number, text, ok := shared.Get()
 		switch n := int64(number); {
-		case !ok || n == int64(last): // nothing new
-		case n != int64(last)+1:
+		case ok && n == last+1:
+			fmt.Printf("Consumer: Received - Counter: %d, Message: %s\n",
+				number, text)
+			last++
+		case ok && (n != last || n == 0): // the first message is 1
 			return fmt.Errorf("message %d came after message %d: those "+
 				"between are missed", n, last)
+		case gone:
+			return fmt.Errorf("segment %d: its producer, pid %d, ended before "+
+				"it was done", shmid, producer)
 		default:
-			fmt.Fprintf(stdout, "Consumer: Received - Counter: %d, "+
-				"Message: %s\n", number, text)
-			producer.News()
-			last++
-		}
-		if lost != nil && last < *messages {
-			return lost
+			if err := segment.Pause(ctx, segment.PollInterval); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

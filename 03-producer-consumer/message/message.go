@@ -1,10 +1,9 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
-// Package message is what the producer and the consumer of lesson 03 agree
-// on: a message in shared memory, its number, and a flag that says that it is
-// ready. Nothing tells the producer that it was read: a consumer that is too
-// slow misses messages. The C programs of the tutorial use the same key and
-// bytes.
+// Package message is what the producer and the consumer agree on: a message in
+// shared memory, its number, and a flag that says that it is ready. Nothing
+// tells the producer that it was read: a consumer that is too slow misses
+// messages. The C programs of the tutorial use the same key and bytes.
 package message
 
 import (
@@ -12,30 +11,28 @@ import (
 	"encoding/binary"
 	"sync/atomic"
 	"unsafe"
-
-	"example.com/shm-by-example/03-producer-consumer/ipc"
 )
 
 const (
-	DefaultKey = ipc.Key(12345)
-	Size       = 264 // bytes of the segment
-	textSize   = 256 // bytes of the message in it
+	Key      = 12345 // of the segment, unless -key chooses another
+	Size     = 264   // bytes of the segment
+	textSize = 256   // bytes of the message in it
 )
 
-// Shared is the layout of the segment, Size bytes. The text is accessed in
-// words, each of them atomic, so that all accesses have one order.
+// Shared is the layout of the segment. The text is read and written in words,
+// each of them atomic: so the order of all accesses is that of the code.
 type Shared struct {
-	Counter atomic.Int32                // offset 0: number of the message
+	Counter atomic.Int32                // offset 0: the first message is 1
 	Message [textSize / 4]atomic.Uint32 // offset 4: text, ends with NUL
 	Ready   atomic.Int32                // offset 260: 1 = may be read
 }
 
-// View lays Shared over an attached segment of Size bytes.
+// View lays Shared over an attached segment. It panics if mem is too short.
 func View(mem []byte) *Shared {
-	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
+	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem)))
 }
 
-// Put writes a message, up to 255 bytes of text, while it is not ready.
+// Put writes a message, up to 255 bytes of text, and leaves it not ready.
 func (s *Shared) Put(number int32, text string) {
 	var buf [textSize]byte
 	copy(buf[:textSize-1], text)
@@ -47,8 +44,8 @@ func (s *Shared) Put(number int32, text string) {
 }
 
 // Get returns the message that is ready; ok is false if none is. The producer
-// may begin the next while this one is being read: if the flag and the number
-// are the same after that as before, it did not.
+// may begin the next one during the copy. If flag and number are the same
+// after the copy as before it, the producer did not.
 func (s *Shared) Get() (number int32, text string, ok bool) {
 	var buf [textSize]byte
 	number = s.Counter.Load()

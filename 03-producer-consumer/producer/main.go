@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Producer puts five numbered messages into shared memory, one every two
 // seconds, and sets a flag when each is ready to be read.
@@ -7,7 +7,7 @@
 //	terminal 2$ go run ./03-producer-consumer/consumer
 //
 // A flag is not enough: it does not wait for the consumer. The writer next
-// door has two semaphores instead. See shmget(2) and shmop(2).
+// door uses two semaphores. See shmget(2), shmop(2), shmctl(2).
 package main
 
 import (
@@ -15,65 +15,98 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"os"
+	"os/signal"
 	"time"
 
-	"example.com/shm-by-example/03-producer-consumer/ipc"
+	"golang.org/x/sys/unix"
+
 	"example.com/shm-by-example/03-producer-consumer/message"
+	"example.com/shm-by-example/03-producer-consumer/segment"
 )
 
 var (
-	key      = message.DefaultKey
-	mode     = ipc.Mode(0o600)
+	key      = flag.Int("key", message.Key, "`key` of the segment")
 	messages = flag.Uint("n", 5, "`number` of messages to send")
 	interval = flag.Duration("interval", 2*time.Second,
 		"`time` from one message to the next")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	flag.Var(&mode, "mode", "permission `bits` of the segment, octal")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("producer: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Create and attach the segment, and put something into it.
-	shmid, mem, err := ipc.Create(ctx, key, message.Size, mode, nil)
+func run(ctx context.Context) error {
+	if *key < 1 || *key > 0xffffffff || *interval < 0 {
+		return errors.New("-key or -interval is out of range")
+	}
+
+	// Create the segment, for this user only. With IPC_EXCL it is sure to be
+	// a new one.
+	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, message.Size, flags)
+	for err == unix.EEXIST {
+		// There is one already. If a killed producer left it, it goes.
+		err = segment.RemoveLeftover(ctx, *key, message.Size)
+		if err == nil {
+			shmid, err = unix.SysvShmGet(*key, message.Size, flags)
+		}
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+
+	// Attach it, at an address that the kernel chooses.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if err != nil {
+		unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
 	shared := message.View(mem)
 	shared.Put(0, "Initial message")
-	fmt.Fprintln(stdout, "Producer: Shared memory initialized")
-	fmt.Fprintf(stdout, "Shared memory ID: %d\n", shmid)
+	fmt.Println("Producer: Shared memory initialized")
+	fmt.Printf("Shared memory ID: %d\n", shmid)
 
-	err = produce(ctx, stdout, shmid, shared)
+	err = produce(ctx, shared)
 
-	// The consumer removes the segment; the producer does if there is no
-	// consumer attached, or if the messages are not complete.
-	err = errors.Join(err, ipc.Detach(mem))
-	ds, removed := ipc.Stat(shmid)
-	if err != nil || removed == nil && ds.Nattch == 0 {
-		err = errors.Join(err, ipc.Remove(shmid))
+	// Detach it.
+	if e := unix.SysvShmDetach(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
+	}
+
+	// Remove it, in case that no consumer came. One that is attached keeps it,
+	// and may remove it first.
+	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if e != nil && !segment.Removed(e) {
+		err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
 	}
 	if err == nil {
-		fmt.Fprintln(stdout, "Producer: Finished")
+		fmt.Println("Producer: Finished")
 	}
 	return err
 }
 
-// produce sends the messages. Only after the last may the segment be gone.
-func produce(ctx context.Context, stdout io.Writer, shmid int,
-	shared *message.Shared) error {
-	for i := range *messages {
-		if _, err := ipc.Stat(shmid); err != nil {
-			return err
-		}
-		shared.Put(int32(i+1),
-			fmt.Sprintf("Message number %d from producer", i+1))
+// produce sends the messages. Nobody tells it whether they are read.
+func produce(ctx context.Context, shared *message.Shared) error {
+	for i := uint(1); i <= *messages; i++ {
+		shared.Put(int32(i), fmt.Sprintf("Message number %d from producer", i))
 		shared.Ready.Store(1)
-		fmt.Fprintf(stdout, "Producer: Sent message %d\n", i+1)
-		if err := ipc.Pause(ctx, *interval); err != nil {
+		fmt.Printf("Producer: Sent message %d\n", i)
+		if err := segment.Pause(ctx, *interval); err != nil {
 			return err
 		}
 		shared.Ready.Store(0) // for the next message

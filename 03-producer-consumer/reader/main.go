@@ -1,4 +1,4 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Reader writes to standard output, byte for byte, what the writer next door
 // reads from its standard input. See ../writer for how they take turns.
@@ -13,65 +13,133 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"log"
+	"math/rand/v2"
 	"os"
+	"os/signal"
+	"time"
 
-	"example.com/shm-by-example/03-producer-consumer/ipc"
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/03-producer-consumer/segment"
 	"example.com/shm-by-example/03-producer-consumer/transfer"
 )
 
 var (
-	key     = transfer.DefaultKey
-	semKey  = transfer.DefaultSemKey
-	timeout = flag.Duration("timeout", 0,
-		"longest `time` to wait for a writer; 0 is no limit")
+	key    = flag.Int("key", transfer.Key, "`key` of the segment")
+	semKey = flag.Int("semkey", transfer.SemKey, "`key` of the semaphores")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	flag.Var(&semKey, "semkey", "`key` of the semaphore set")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("reader: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Wait for the writer, then attach its segment and find its semaphores.
-	shared, err := transfer.Open(ctx, key, semKey, *timeout)
-	if err != nil {
-		return err
+func run(ctx context.Context) error {
+	if min(*key, *semKey) < 1 || max(*key, *semKey) > 0xffffffff {
+		return errors.New("-key or -semkey is out of range")
 	}
-	defer shared.Detach()
+	// Wait until a writer has created the segment.
+	writer, err := segment.WaitForPeer(ctx, *key, transfer.Size, "writer")
+	if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
 
+	// Find it.
+	shmid, err := unix.SysvShmGet(*key, transfer.Size, 0)
+	if err == unix.ENOENT {
+		return run(ctx) // the writer has just ended: wait for the next
+	} else if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+
+	// Attach it.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if segment.Removed(err) {
+		return run(ctx) // likewise
+	} else if err != nil {
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+
+	// Find the semaphores. The tutorial's writer makes them after it attached.
+	semid, err := transfer.Semget(*semKey, 2, 0)
+	for n := 0; n < 200 && err == unix.ENOENT; n++ {
+		time.Sleep(segment.PollInterval)
+		semid, err = transfer.Semget(*semKey, 2, 0)
+	}
+	if segment.Gone(shmid, writer) || !segment.OnlyTwo(shmid) {
+		// Or another reader came at the same moment, and both step back.
+		unix.SysvShmDetach(mem)
+		time.Sleep(rand.N(5 * segment.PollInterval))
+		return run(ctx)
+	} else if err != nil {
+		return fmt.Errorf("semget key %#x: %w\n"+
+			"give both programs the same -semkey", uint32(*semKey), err)
+	}
+
+	err = receive(transfer.View(mem), semid, func() error {
+		if segment.Gone(shmid, writer) {
+			return fmt.Errorf("segment %d: the writer, pid %d, ended before "+
+				"it was done", shmid, writer)
+		}
+		return context.Cause(ctx)
+	})
+
+	// Detach it. The writer removes it.
+	if e := unix.SysvShmDetach(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
+	}
+	return err
+}
+
+// receive transfers blocks to standard output, up to the end. It calls look
+// while it waits, whose error ends it.
+func receive(shared *transfer.Shared, semid int, look func() error) error {
+	transfer.TwoProcessors()
 	transfers, bytes := 0, 0
 	for {
-		// Wait for data. cnt is the writer's word: check it.
-		if err := shared.Take(ctx, transfer.Read); err != nil {
+		// P: wait until we may read.
+		err := transfer.Semop(semid, transfer.Read, -1, look)
+		if err == nil && transfer.NowAndThen(transfers) {
+			err = look()
+		}
+		if err != nil {
 			return err
 		}
+
+		// Empty the buffer. Another program filled it: check cnt.
 		cnt := shared.Cnt.Load()
-		if cnt == 0 {
-			break // the end
-		} else if cnt == -1 {
+		if cnt == -1 {
 			return errors.New("the writer stopped before the end (cnt is -1)")
-		} else if cnt < -1 || cnt > transfer.BufSize {
+		} else if cnt < 0 || cnt > transfer.BufSize {
 			return fmt.Errorf("cnt is %d, not 0 to %d", cnt, transfer.BufSize)
 		}
-		if _, err := stdout.Write(shared.Buf[:cnt]); err != nil {
+		if _, err := os.Stdout.Write(shared.Buf[:cnt]); err != nil {
 			return err
+		}
+
+		// V: the writer may write, or clean up.
+		if err := transfer.Semop(semid, transfer.Write, +1, look); err != nil {
+			return err
+		}
+		if cnt == 0 {
+			fmt.Fprintf(os.Stderr, "Reader: %d transfers, %d bytes\n",
+				transfers, bytes)
+			return nil
 		}
 		transfers++
 		bytes += int(cnt)
-
-		// Give the writer the next turn.
-		if err := shared.Give(transfer.Write); err != nil {
-			return err
-		}
 	}
-
-	// Let the writer clean up.
-	if err := shared.Give(transfer.Write); err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "Reader: %d transfers, %d bytes\n",
-		transfers, bytes)
-	return nil
 }

@@ -1,14 +1,13 @@
-//go:build linux
+//go:build linux && (amd64 || arm64 || riscv64)
 
 // Writer copies its standard input, byte for byte, to the reader next door,
-// through a buffer of 1 KiB in shared memory. Two semaphores see to it that
-// the one fills the buffer only when the other has emptied it.
+// through 1 KiB of shared memory. By two semaphores they take turns.
 //
 //	terminal 1$ go run ./03-producer-consumer/writer < /etc/passwd
 //	terminal 2$ go run ./03-producer-consumer/reader > /tmp/out.txt
 //	terminal 2$ diff /etc/passwd /tmp/out.txt
 //
-// See shmop(2) and semop(2).
+// See shmget(2), shmop(2), semget(2), semop(2), semctl(2).
 package main
 
 import (
@@ -18,70 +17,129 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
+	"os"
+	"os/signal"
 
-	"example.com/shm-by-example/03-producer-consumer/ipc"
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/03-producer-consumer/segment"
 	"example.com/shm-by-example/03-producer-consumer/transfer"
 )
 
 var (
-	key     = transfer.DefaultKey
-	semKey  = transfer.DefaultSemKey
-	mode    = ipc.Mode(0o600)
-	timeout = flag.Duration("timeout", 0,
-		"longest `time` to wait for a reader; 0 is no limit")
+	key    = flag.Int("key", transfer.Key, "`key` of the segment")
+	semKey = flag.Int("semkey", transfer.SemKey, "`key` of the semaphores")
 )
 
 func main() {
-	flag.Var(&key, "key", "`key` of the segment")
-	flag.Var(&semKey, "semkey", "`key` of the semaphore set")
-	flag.Var(&mode, "mode", "permission `bits` of both, octal")
-	ipc.Main(run)
+	log.SetFlags(0)
+	log.SetPrefix("writer: ")
+	flag.Parse()
+	if flag.NArg() > 0 { // a stray argument
+		flag.Usage()
+		os.Exit(2)
+	}
+	// A signal does not kill the program. It ends ctx, and run returns.
+	ctx, stop := signal.NotifyContext(context.Background(),
+		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
+	defer stop()
+	if err := run(ctx); err != nil {
+		log.Fatal(err)
+	}
 }
 
-func run(ctx context.Context, stdout io.Writer) error {
-	// Create the segment and the semaphores, and attach.
-	shared, err := transfer.Create(ctx, key, semKey, mode, *timeout)
-	if err != nil {
+func run(ctx context.Context) error {
+	if min(*key, *semKey) < 1 || max(*key, *semKey) > 0xffffffff {
+		return errors.New("-key or -semkey is out of range")
+	}
+	if err := removeLeftovers(ctx); err != nil { // of a killed writer
 		return err
 	}
 
-	// Transfer standard input, then detach and remove everything.
-	err = send(ctx, shared)
+	// Create the segment and two semaphores, for this user only. With IPC_EXCL
+	// they are new. Linux sets both to 0. The writer goes first.
+	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, transfer.Size, create)
 	if err != nil {
-		// The reader learns it from the missing semaphores. The tutorial's
-		// does not look; a cnt of 0 ends it.
-		shared.Sems.Remove()
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+	semid, err := transfer.Semget(*semKey, 2, create)
+	if err == nil {
+		_, err = transfer.Semctl(semid, transfer.Write, transfer.SETVAL, 1)
+	}
+	if err != nil {
+		remove(shmid, semid)
+		return fmt.Errorf("semget, semctl key %#x: %w", uint32(*semKey), err)
+	}
+
+	// Attach the segment. It comes last: a reader that sees an attached
+	// segment must not find the semaphores of a killed writer.
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if err != nil {
+		remove(shmid, semid)
+		return fmt.Errorf("shmat segment %d: %w", shmid, err)
+	}
+
+	shared := transfer.View(mem)
+	err = send(shared, semid, &reader{ctx: ctx, shmid: shmid, semid: semid})
+	if err != nil {
+		// Our reader learns it from the missing semaphores. The tutorial's
+		// does not look for errors, but at cnt: for that one, it is the end.
+		transfer.Semctl(semid, 0, unix.IPC_RMID, 0)
 		shared.Cnt.Store(0)
 	}
-	err = errors.Join(err, shared.Detach(), shared.Remove())
-	if err == nil {
-		fmt.Fprintln(stdout, "Writer: done")
+
+	// Detach the segment, and remove it and the semaphores.
+	if e := unix.SysvShmDetach(mem); e != nil {
+		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
+	}
+	if err = errors.Join(err, remove(shmid, semid)); err == nil {
+		fmt.Println("Writer: done")
 	}
 	return err
 }
 
-// send passes standard input on, in blocks as large as they come, and then
-// waits until the reader has seen the end of it.
-func send(ctx context.Context, shared *transfer.Pair) error {
-	stdin := bufio.NewReaderSize(
-		ipc.Stdin{Ctx: ctx, Idle: shared.Check}, 64<<10)
-	for {
-		if err := shared.Take(ctx, transfer.Write); err != nil {
+// send transfers standard input, in blocks as large as they come.
+func send(shared *transfer.Shared, semid int, reader *reader) error {
+	transfer.TwoProcessors()
+	stdin := bufio.NewReaderSize(stdin{reader.check}, 64<<10)
+	for turn, done := 1, false; ; turn++ {
+		// P: wait until we may write. At the end, until all has been read.
+		err := transfer.Semop(semid, transfer.Write, -1, reader.look)
+		if err == nil && (transfer.NowAndThen(turn) || done) {
+			err = reader.meet()
+		}
+		if err != nil || done {
 			return err
 		}
+
+		// Fill the buffer.
 		n, err := stdin.Read(shared.Buf[:])
-		failed := err != nil && err != io.EOF
-		if failed {
+		if done = err == io.EOF; done {
+			err = reader.check() // the end is for this reader only
+		}
+		if err != nil {
 			n = -1
 		}
-		shared.Cnt.Store(int32(n)) // 0 is the end
-		if err := shared.Give(transfer.Read); err != nil {
+		shared.Cnt.Store(int32(n))
+
+		// V: the reader may read.
+		e := transfer.Semop(semid, transfer.Read, +1, reader.check)
+		if err = errors.Join(err, e); err != nil {
 			return err
 		}
-		if failed {
-			return fmt.Errorf("read: %w", err)
-		} else if n == 0 {
-			return shared.Take(ctx, transfer.Write)
-		}
 	}
+}
+
+// remove removes both. It does no harm that they have been removed before.
+func remove(shmid, semid int) error {
+	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	_, e := transfer.Semctl(semid, 0, unix.IPC_RMID, 0)
+	if err != nil && !segment.Removed(err) {
+		return fmt.Errorf("shmctl segment %d: %w", shmid, err)
+	} else if e != nil && !segment.Removed(e) {
+		return fmt.Errorf("semctl set %d: %w", semid, e)
+	}
+	return nil
 }

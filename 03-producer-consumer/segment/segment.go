@@ -1,0 +1,154 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+// Package segment asks the kernel about the segment of either pair: did a
+// killed process leave it, has its creator come, does that still run?
+package segment
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// PollInterval is the time from one look to the next, where the kernel wakes
+// nobody.
+const PollInterval = 10 * time.Millisecond
+
+const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
+
+// RemoveLeftover removes the segment of key if a killed process left it: its
+// creator has ended, and nobody is attached. It returns nil once the key is
+// free. See shmctl(2).
+func RemoveLeftover(ctx context.Context, key, size int) error {
+	for start := time.Now(); ; {
+		shmid, ds, err := find(key, size)
+		if err == unix.ENOENT {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		runs, waited := Runs(ds.Cpid), time.Since(start)
+		young := ds.Atime == 0 && waited < 2*time.Second // being created
+		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
+		switch {
+		case young || leaving:
+			// Look again: a moment may change it.
+		case runs || ds.Nattch > 0:
+			// Even if nobody is attached: a Perl program, say, attaches for
+			// each access.
+			return fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
+				unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
+		default:
+			log.Printf("removing segment %d, left by a killed process, pid %d",
+				shmid, ds.Cpid)
+			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+			if err != nil && !Removed(err) { // by a faster one
+				return err
+			}
+		}
+		if err := Pause(ctx, PollInterval); err != nil {
+			return err
+		}
+	}
+}
+
+// WaitForPeer waits for a segment of key that its creator uses, and says so
+// once. It returns the creator's pid, which is 0 in another PID namespace. It
+// fails if somebody else has joined the creator already.
+func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
+	err error) {
+	for said, looks := false, 0; ; {
+		_, ds, err := find(key, size)
+		runs := Runs(ds.Cpid) || ds.Cpid == 0 && ds.Nattch > 0
+		switch {
+		case err != nil && err != unix.ENOENT:
+			return 0, err
+		case err != nil || !runs || ds.Atime == 0: // none, or not ready yet
+			if looks = 0; !said {
+				log.Printf("waiting for a %s on key %#x", name, uint32(key))
+				said = true
+			}
+		case ds.Nattch < 2:
+			return ds.Cpid, nil
+		default:
+			// Two are attached. Or one is just attaching: while shmat runs,
+			// the kernel counts it twice. Look ten times.
+			if looks++; looks == 10 {
+				return 0, fmt.Errorf("in use: %d attached, the last was pid %d",
+					ds.Nattch, ds.Lpid)
+			}
+		}
+		if err := Pause(ctx, PollInterval); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// OnlyTwo tells a process that has attached the segment whether it and the
+// creator are alone. If not, somebody else came at the same moment.
+func OnlyTwo(shmid int) bool {
+	var ds unix.SysvShmDesc
+	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	return err == nil && ds.Nattch <= 2
+}
+
+// Gone tells whether the process that shares a segment with this one has
+// ended. Of pid 0 it has, when nobody else is attached.
+func Gone(shmid int, pid int32) bool {
+	if pid != 0 {
+		return !Runs(pid)
+	}
+	var ds unix.SysvShmDesc
+	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	return err != nil || ds.Nattch <= 1
+}
+
+// find finds the segment of key, and what the kernel knows of it. One of
+// another user, or of another size, is an error.
+func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
+	shmid, err = unix.SysvShmGet(key, 0, 0)
+	if err == nil {
+		_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
+	}
+	switch {
+	case Removed(err):
+		err = unix.ENOENT
+	case err == unix.EACCES || err == nil && int(ds.Perm.Uid) != os.Geteuid():
+		err = fmt.Errorf("%w: it is another user's\n"+
+			"give both programs another key with -key", unix.EEXIST)
+	case err == nil && ds.Segsz != uint64(size):
+		err = fmt.Errorf("%w: it has %d bytes, not %d"+cure,
+			unix.EEXIST, ds.Segsz, size, uint32(key))
+	}
+	return shmid, ds, err
+}
+
+// Removed tells whether a call failed because its object has been removed.
+func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
+
+// Runs tells whether a process runs. A zombie does not, though kill(2) finds
+// it. See pidfd_open(2).
+func Runs(pid int32) bool {
+	fd, err := unix.PidfdOpen(int(pid), 0)
+	if err != nil { // ESRCH, or a container forbids the call
+		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
+	}
+	defer unix.Close(fd)
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(ended, 0)
+	return n <= 0 // -1: a signal of the Go runtime came in between
+}
+
+// Pause waits, but not longer than until a signal ends ctx.
+func Pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
+	}
+}

@@ -1,0 +1,107 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package segment
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A zombie has ended, though it still has its pid.
+func TestRuns(t *testing.T) {
+	if !Runs(int32(os.Getpid())) || Runs(0) || Runs(-1) {
+		t.Error("this process does not run, or nobody does")
+	}
+	cmd := exec.Command("cat")
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := int32(cmd.Process.Pid)
+	if !Runs(pid) {
+		t.Error("a running program does not run")
+	}
+	in.Close()
+	for Runs(pid) { // until the test's time is over
+		time.Sleep(time.Millisecond)
+	}
+	if unix.Kill(int(pid), 0) != nil {
+		t.Error("it was no zombie")
+	}
+	cmd.Wait()
+	if Runs(pid) {
+		t.Error("a process that is gone runs")
+	}
+}
+
+// No key, no segment: there is nothing to wait for, and a signal ends a wait.
+func TestWaits(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	interrupted := errors.New("interrupted")
+	cancel(interrupted)
+	const size = 1000
+	key := 0x5e600000 + os.Getpid()
+	if err := RemoveLeftover(ctx, key, size); err != nil {
+		t.Errorf("no segment: %v", err)
+	}
+	if _, err := WaitForPeer(ctx, key, size, "peer"); err != interrupted {
+		t.Errorf("waiting: %v", err)
+	}
+	shmid, err := unix.SysvShmGet(key, size, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	if err := RemoveLeftover(ctx, key, size); err != interrupted {
+		t.Errorf("waiting for its creator to attach it: %v", err)
+	}
+	if _, err := WaitForPeer(ctx, key, size, "peer"); err != interrupted {
+		t.Errorf("waiting until it is attached: %v", err)
+	}
+
+	// This process plays both: the first attach is the creator's.
+	attach := func() {
+		mem, err := unix.SysvShmAttach(shmid, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { unix.SysvShmDetach(mem) })
+	}
+	attach()
+	if pid, err := WaitForPeer(ctx, key, size, "peer"); err != nil ||
+		pid != int32(os.Getpid()) {
+		t.Errorf("peer %d, %v", pid, err)
+	}
+	if !Gone(shmid, 0) || Gone(shmid, int32(os.Getpid())) {
+		t.Error("nobody else is attached, and this process runs")
+	}
+	attach()
+	if !OnlyTwo(shmid) || Gone(shmid, 0) {
+		t.Error("two are attached")
+	}
+	attach()
+	if OnlyTwo(shmid) {
+		t.Error("three are attached")
+	}
+	_, err = WaitForPeer(t.Context(), key, size, "peer")
+	if err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("joined as the second: %v", err)
+	}
+	err = RemoveLeftover(t.Context(), key, size)
+	if !errors.Is(err, unix.EEXIST) {
+		t.Errorf("in use: %v", err)
+	}
+	if _, _, err := find(key, size+1); !errors.Is(err, unix.EEXIST) {
+		t.Errorf("another size: %v", err)
+	}
+}

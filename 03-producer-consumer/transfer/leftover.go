@@ -1,0 +1,56 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package transfer
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"example.com/shm-by-example/03-producer-consumer/segment"
+)
+
+// RemoveLeftover removes the semaphores of key if a killed pair left them: the
+// last process to use either of them has ended. It returns nil once the key is
+// free. See semctl(2).
+func RemoveLeftover(ctx context.Context, key int) error {
+	for start := time.Now(); ; {
+		semid, err := Semget(key, 2, 0)
+		if err == unix.ENOENT {
+			return nil
+		}
+		var pids [2]int // 0: nobody yet, or of another PID namespace
+		for num := range pids {
+			if err == nil {
+				pids[num], err = Semctl(semid, num, GETPID, 0)
+			}
+		}
+		waited := time.Since(start)
+		runs := segment.Runs(int32(pids[0])) || segment.Runs(int32(pids[1]))
+		young := pids == [2]int{} && waited < 2*time.Second // being created
+		switch {
+		case err == unix.EIDRM: // just removed
+		case err != nil: // another user's, or a smaller set
+			return fmt.Errorf("%w: not ours"+cure, err, uint32(key))
+		case young, runs && waited < 3*time.Second: // it may be leaving
+		case runs:
+			return fmt.Errorf("%w: in use by pid %d or %d"+cure, unix.EEXIST,
+				pids[0], pids[1], uint32(key))
+		default:
+			log.Printf("removing semaphore set %d, left by a killed process, "+
+				"pid %d", semid, pids[0])
+			_, err := Semctl(semid, 0, unix.IPC_RMID, 0)
+			if err != nil && !segment.Removed(err) {
+				return err
+			}
+		}
+		if err := segment.Pause(ctx, segment.PollInterval); err != nil {
+			return err
+		}
+	}
+}
+
+const cure = "\nchoose another key with -semkey; ipcrm -S %#x removes the set"

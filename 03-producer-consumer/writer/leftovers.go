@@ -1,0 +1,24 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/shm-by-example/03-producer-consumer/segment"
+	"example.com/shm-by-example/03-producer-consumer/transfer"
+)
+
+// removeLeftovers removes what a killed writer left, the segment first: while
+// that is in use, so are the semaphores.
+func removeLeftovers(ctx context.Context) error {
+	err := segment.RemoveLeftover(ctx, *key, transfer.Size)
+	if err != nil {
+		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+	}
+	if err = transfer.RemoveLeftover(ctx, *semKey); err != nil {
+		return fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
+	}
+	return nil
+}

@@ -1,0 +1,50 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package main
+
+import (
+	"io"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// stdin is standard input for a program that waits for more than that: it
+// calls check every 200 ms, whose error ends a read.
+type stdin struct{ check func() error }
+
+// Read reads what there is, at least a byte. See poll(2) and read(2).
+func (s stdin) Read(p []byte) (int, error) {
+	fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}}
+	for {
+		if err := s.check(); err != nil {
+			return 0, err
+		}
+		ready, err := unix.Poll(fds, 200)
+		if ready == 0 || err == unix.EINTR {
+			continue
+		}
+		if inBackground() {
+			time.Sleep(200 * time.Millisecond)
+			continue
+		}
+		n, err := unix.Read(0, p)
+		switch {
+		case err == unix.EINTR || err == unix.EAGAIN:
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+// inBackground tells whether the terminal is for other processes just now, as
+// after "writer &". The kernel would stop us in read(2), again and again, and
+// no signal but SIGKILL would end the program.
+func inBackground() bool {
+	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
+	return err == nil && group != unix.Getpgrp()
+}
