@@ -484,9 +484,6 @@ func (t *trial) cope() error {
 	}
 	victim, other := t.runs[t.at.side], t.runs[1-t.at.side]
 	statuses := []string{"0", "1"}
-	if t.at.change != nil {
-		statuses = append(statuses, "141") // the first edition's for a closed pipe
-	}
 	if t.at.fate.kill {
 		statuses = append(statuses, "KILL")
 	}

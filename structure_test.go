@@ -18,10 +18,6 @@ import (
 	"testing"
 )
 
-// second are the lessons of the second edition: no package ipc, the system
-// calls of the lesson in main.go, exit status 1 after a signal.
-var second = []string{"01-shm-write-read", "02-posix-shm", "03-producer-consumer", "04-semaphore-counter", "05-pthread-style-mutex", "06-offsets", "07-shm-lock", "08-info"}
-
 // TestStructure holds every lesson to what a numbered directory is: it has a
 // README, scripts of both kinds and broken programs, every package says what
 // it is for, every Go file is for Linux only and fits the width of a screen,
@@ -79,15 +75,9 @@ func TestStructure(t *testing.T) {
 				t.Errorf("%s:%d: %d columns, 80 are shown", file, i+1, width)
 			}
 		}
-		most := 120
-		if slices.Contains(second, lesson) {
-			most = 145
-			if filepath.Base(dir) == "ipc" {
-				t.Errorf("%s: the second edition has no package ipc", file)
-			}
-		}
-		if lines := bytes.Count(text, []byte("\n")); filepath.Base(file) == "main.go" && lines > most {
-			t.Errorf("%s: %d lines, %d can be read in a lecture", file, lines, most)
+		lines := bytes.Count(text, []byte("\n"))
+		if filepath.Base(file) == "main.go" && lines > 145 {
+			t.Errorf("%s: %d lines, 145 can be read in a lecture", file, lines)
 		}
 	}
 	for dir, ok := range documented {
@@ -103,7 +93,7 @@ func allowedImport(path, lesson string) bool {
 		strings.HasPrefix(path, "example.com/shm-by-example/"+lesson+"/")
 }
 
-// TestCallsVisible parses each program of the second edition and finds in it
+// TestCallsVisible parses each program and finds in it
 // the calls that the table in the lesson's README names. The table has a row
 // for each C call, and names the Go call in its second column: `unix.Mmap` in
 // every main.go, `reader: unix.Mmap` in that of reader/, `main: unix.Mmap` in
@@ -112,7 +102,7 @@ func allowedImport(path, lesson string) bool {
 // those of lesson 03's package transfer count, too.
 func TestCallsVisible(t *testing.T) {
 	row := regexp.MustCompile("(?m)^\\| `[^|]*` \\| `(?:([\\w/.]+): )?((?:unix|transfer)\\.\\w+)[^|]*\\|")
-	for _, lesson := range second {
+	for _, lesson := range lessons() {
 		text, err := os.ReadFile(lesson + "/README.md")
 		if err != nil {
 			t.Fatal(err)
