@@ -55,6 +55,10 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+
+	// A touch of mapped memory that is gone, since somebody has truncated the
+	// object, would kill the program. SetPanicOnFault makes it a panic, and
+	// Fault makes an error of that. So the deferred calls run, and clean up.
 	debug.SetPanicOnFault(true)
 	defer object.Fault(*name, &err)
 
@@ -86,7 +90,9 @@ func run(ctx context.Context) (err error) {
 
 	// Give it a size, and memory. ftruncate would give it only the size: in a
 	// full /dev/shm the first touch would kill the program.
-	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+	// A signal can interrupt the call: the error is EINTR, and the loop calls
+	// again. err begins as EINTR so that the loop runs at least once.
+	for err = unix.EINTR; err == unix.EINTR; {
 		err = unix.Fallocate(fd, 0, 0, size)
 	}
 	if err != nil {

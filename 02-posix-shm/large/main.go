@@ -54,11 +54,14 @@ func run(ctx context.Context) (err error) {
 
 	// Create the object, or open it if there is one. Then lock it: as long as
 	// one process has the lock, no other comes or goes.
-	fd, err := -1, error(unix.EAGAIN)
-	for err == unix.EAGAIN {
-		fd, err = unix.Open(path, unix.O_CREAT|unix.O_RDWR|object.Careful,
-			0o600)
+	const flags = unix.O_CREAT | unix.O_RDWR | object.Careful
+	var fd int
+	for {
+		fd, err = unix.Open(path, flags, 0o600)
 		err = lock(ctx, fd, object.Check(fd, err, *name, size))
+		if err != unix.EAGAIN { // EAGAIN: not now, open it again
+			break
+		}
 	}
 	if err == unix.ENOENT { // there is no /dev/shm
 		return fmt.Errorf("shm_open %s: %w"+object.Cure, *name, err)
@@ -85,7 +88,8 @@ func run(ctx context.Context) (err error) {
 
 	// Give it a size, and memory. It may have the size, and no memory yet: in
 	// a full /dev/shm the first touch would then kill the program.
-	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+	// After a signal (EINTR) call again. err begins so, to call at least once.
+	for err = unix.EINTR; err == unix.EINTR; {
 		err = unix.Fallocate(fd, 0, 0, size)
 	}
 	if err != nil {
@@ -99,7 +103,11 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("mmap %s: %w", *name, err)
 	}
-	defer unix.Munmap(mem) // after a fault, too: or another is never alone
+
+	// Unmap it after an error or a fault, too: as long as it is mapped here, no
+	// other process is the last. Deferred calls run last to first, so this runs
+	// before the removal. After the Munmap below it does nothing.
+	defer unix.Munmap(mem)
 
 	// Initialise it if this is the first process.
 	shared := (*shared)(unsafe.Pointer((*[size]byte)(mem)))

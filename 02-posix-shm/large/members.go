@@ -78,7 +78,9 @@ func isLast(fd int) (bool, error) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err == unix.EAGAIN {
-		return false, nil // a process that has it for so long is the last
+		// A process that has it for so long will leave after us, so it will
+		// remove the object.
+		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("flock %s: %w", *name, err)
 	}

@@ -75,23 +75,13 @@ func Wait(ctx context.Context, name string, size int64) error {
 		return err
 	}
 	said := false
-	for inUse := 0; inUse < 3; {
-		fd, err := unix.Open(path, unix.O_RDONLY|Careful, 0)
-		err = Check(fd, err, name, size)
-		var st unix.Stat_t
-		switch {
-		case err == nil:
-			unix.Fstat(fd, &st)
-			err = Lease(fd, name)
-			unix.Close(fd)
-			if err != nil && err != unix.EAGAIN {
-				return err
-			}
-		case err != unix.ENOENT && err != unix.EAGAIN:
+	for looks := 0; looks < 3; {
+		used, err := inUse(name, path, size)
+		if err != nil {
 			return err
 		}
-		if inUse++; st.Size != size || err == nil { // not ready, or left over
-			inUse = 0
+		if looks++; !used {
+			looks = 0
 			if !said {
 				log.Printf("waiting for %s", name)
 				said = true
@@ -102,6 +92,29 @@ func Wait(ctx context.Context, name string, size int64) error {
 		}
 	}
 	return nil
+}
+
+// inUse tells whether there is an object of this size, and another process has
+// it.
+func inUse(name, path string, size int64) (bool, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|Careful, 0)
+	err = Check(fd, err, name, size)
+	if err == unix.ENOENT || err == unix.EAGAIN {
+		return false, nil // there is none, or it cannot be opened just now
+	} else if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd) // gives the lease back, too
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, fmt.Errorf("fstat %s: %w", name, err)
+	} else if st.Size != size {
+		return false, nil // it is being created
+	}
+	if err = Lease(fd, name); err == unix.EAGAIN {
+		return true, nil
+	}
+	return false, err // without an error nobody has it: it is a leftover
 }
 
 // pause waits for a moment, and not in step with others who look.

@@ -118,14 +118,14 @@ func LeaseSoon(fd int, name string) (err error) {
 }
 
 // Fault turns a fault in mapped memory into an error: somebody has truncated
-// the object. In C it is a SIGBUS. Call it with defer, after
-// debug.SetPanicOnFault(true).
+// the object, or it never got memory and /dev/shm is full. In C it is a
+// SIGBUS. Call it with defer, after debug.SetPanicOnFault(true).
 func Fault(name string, err *error) {
 	switch fault := recover().(type) {
 	case nil:
 	case interface{ Addr() uintptr }:
-		*err = fmt.Errorf("%s: somebody has truncated the object: no memory "+
-			"at %#x", name, fault.Addr())
+		*err = fmt.Errorf("%s: no memory behind the object: it was truncated, "+
+			"or /dev/shm is full (address %#x)", name, fault.Addr())
 	default:
 		panic(fault)
 	}

@@ -42,7 +42,14 @@ func View(mem []byte) *Shared {
 	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
 }
 
-// A Producer puts items in. It is for one goroutine.
+// A Producer puts items in. It is for one goroutine. Its four counters:
+//
+//	 taken by the    published,     put, not yet    room for     no room
+//	 consumer        not taken      published       the rest     from here
+//	--------------|--------------|---------------|-----|------|---------> item
+//	        limit - 1024       sent            next  stop   limit
+//
+// Push checks nothing before stop: the end of the batch, at most limit.
 type Producer struct {
 	ring  *Shared
 	next  uint32 // the item to put next
@@ -135,7 +142,14 @@ func (p *Producer) waitForRoom(ctx context.Context) error {
 	return err
 }
 
-// A Consumer takes items out. It is for one goroutine.
+// A Consumer takes items out. It is for one goroutine. Its four counters:
+//
+//	 given back to    taken, not      there, to     not there
+//	 the producer     given back      be taken      yet
+//	---------------|---------------|-----|-------|------------> item
+//	             given           next  stop    limit
+//
+// Pop checks nothing before stop: the end of the batch, at most limit.
 type Consumer struct {
 	ring  *Shared
 	next  uint32 // the item to take next

@@ -76,7 +76,7 @@ func run(ctx context.Context) (err error) {
 		}
 		unix.Close(fd)
 	}()
-	for err = unix.EINTR; err == unix.EINTR; {
+	for err = unix.EINTR; err == unix.EINTR; { // after a signal: once more
 		err = unix.Fallocate(fd, 0, 0, ring.Size)
 	}
 	if err != nil {
