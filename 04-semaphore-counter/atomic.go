@@ -20,7 +20,8 @@ func (a atomicOnly) unlock() error              { return nil }
 
 // add works first, at the same time as others. Then it tries to be the one
 // that changes the next line from 0 to its pid. Once a process has done that,
-// any process may count the line. So it is counted even if that one is killed.
+// any process may count the line. So the line is counted even if the process
+// that wrote its pid there is killed before it stores the count.
 func (a atomicOnly) add(ctx context.Context, pid int32) (int32, error) {
 	select {
 	case <-ctx.Done():

@@ -29,8 +29,9 @@ import (
 )
 
 var (
-	sync = flag.String("sync", "sysv", "`what`: sysv, posix, atomic or none")
-	key  = flag.Int("key", 0,
+	syncBy = flag.String("sync", "sysv",
+		"`what`: sysv, posix, atomic or none")
+	key = flag.Int("key", 0,
 		"`key` of the segment; 0 is 54321 to 54324, by -sync")
 	semKey = flag.Int("semkey", 56789, "`key` of the semaphore set of sysv")
 	name   = flag.String("name", "/semaphore_counter",
@@ -78,13 +79,13 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	chosen, ok := mechanisms[*sync]
+	chosen, ok := mechanisms[*syncBy]
 	if *key == 0 {
 		*key = chosen.key
 	}
 	switch {
 	case !ok:
-		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *sync)
+		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *syncBy)
 	case *key < 1, *key > math.MaxUint32, *semKey < 1,
 		*semKey > math.MaxUint32, *work < 0:
 		return errors.New("-key, -semkey or -work is out of range")

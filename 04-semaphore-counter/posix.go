@@ -14,9 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// semT is glibc's sem_t on 64-bit little-endian machines, 32 bytes.
+// semT is glibc's sem_t on 64-bit little-endian machines, 32 bytes. One uint64
+// holds two numbers, so that one instruction can read or change both:
+//
+//	offset      0                4
+//	state     | value: 0 or 1  | how many wait |
+//	bits        0 to 31          32 to 63
+//
+// Adding 1 to state adds 1 to the value. Adding 1<<32 adds one who waits.
 type semT struct {
-	// offset 0: the value, and in the upper half how many wait
 	state   atomic.Uint64
 	private uint32 // offset 8: 128 if processes share it
 	_       [20]byte
@@ -24,7 +30,7 @@ type semT struct {
 
 const (
 	semSize = 32
-	waiter  = 1 << 32 // one of those who wait, in state
+	waiter  = 1 << 32 // in state, one process that waits
 )
 
 // posix is a POSIX named semaphore: a file in /dev/shm, which is mapped. See
@@ -94,14 +100,20 @@ func createSemaphore() (*os.File, error) {
 			fmt.Sprintf("/proc/self/fd/%d", f.Fd()),
 			unix.AT_FDCWD, semFile(), unix.AT_SYMLINK_FOLLOW))
 	}
-	return f, err
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // lock is sem_wait(3): it takes 1 away, or waits. Nobody knows who has it.
 func (p *posix) lock(ctx context.Context) (err error) {
 	defer truncated(&err)
-	return inSlices(ctx, p.tryLock, *name+"\nif its holder was killed, nobody "+
-		"will unlock it: remove it with the same flags and -rm")
+	return inSlices(ctx, p.tryLock, func() string {
+		return *name + "\nif its holder was killed, nobody will unlock it: " +
+			"remove it with the same flags and -rm"
+	})
 }
 
 func (p *posix) tryLock() error {

@@ -27,30 +27,36 @@ type sysv struct {
 }
 
 // openSysV makes the set, or finds it. A new semaphore is 0, which is locked.
-// The process that makes the set unlocks it once, and the others wait until
-// then. If that process was killed, they make the set anew after 2 s.
+// The process that makes the set unlocks it once. Until then the set is not
+// ready, and the others wait. If the process that made it was killed before
+// that, one of the others removes the set after 2 s, and all begin again.
 func openSysV(ctx context.Context, t *table) (mechanism, error) {
-	for start, young := time.Now(), -1; ; {
+	// The set that was not ready at the last look, and since when it is not.
+	unreadySet, start := -1, time.Now()
+	for {
 		set, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
-		if err == nil {
-			// Not with SEM_UNDO: it stays unlocked when this process ends.
+		if err == nil { // this process has made the set
+			// Add 1 by semop, not by SETVAL: semop also sets sem_otime, and
+			// so the others see that the set is ready. Without SEM_UNDO: the
+			// set stays unlocked when this process ends.
 			if err = semop(set, +1, 0); err == nil {
 				return &sysv{t, set}, nil
 			} else if !removed(err) {
 				semctl(set, unix.IPC_RMID, nil)
 				return nil, fmt.Errorf("semop set %d: %w", set, err)
 			}
-		} else if err != unix.EEXIST {
+		} else if err != unix.EEXIST { // the kernel makes no set
 			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
-		} else if set, err = findSet(); err == nil {
+		} else if set, err = findSet(); err == nil { // it is ready
 			return &sysv{t, set}, nil
 		}
 		switch {
-		case err == unix.ENOENT || removed(err): // just now
+		case err == unix.ENOENT || removed(err):
+			// Somebody has removed the set between two of these calls.
 		case err != unix.EAGAIN:
 			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
-		case set != young:
-			start, young = time.Now(), set
+		case set != unreadySet: // seen for the first time: 2 s from now
+			unreadySet, start = set, time.Now()
 		case time.Since(start) > 2*time.Second:
 			log.Printf("removing semaphore set %d: the process that made it "+
 				"did not unlock it", set)
@@ -64,9 +70,9 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 	}
 }
 
-// findSet finds the set of -semkey. EAGAIN says that it is not yet unlocked:
-// it is locked, and no semop was ever done. What is no lock of this user's is
-// an error.
+// findSet finds the set of -semkey. EAGAIN says that the set is not ready: it
+// is locked, and nobody has ever called semop on it. A set of another user, or
+// with more semaphores than one, is an error.
 func findSet() (set int, err error) {
 	if set, err = semget(1, 0); err != nil {
 		return -1, err
@@ -91,10 +97,13 @@ func findSet() (set int, err error) {
 // lock is the tutorial's semaphore_wait: it takes the 1, or waits for it. With
 // SEM_UNDO the kernel puts it back when this process ends, even if killed.
 func (s *sysv) lock(ctx context.Context) error {
-	pid, _ := semctl(s.set, getPid, nil)
+	waitsFor := func() string {
+		pid, _ := semctl(s.set, getPid, nil) // of the last semop
+		return fmt.Sprintf("the lock: pid %d had it last\nif it has ended "+
+			"without unlocking, remove it with the same flags and -rm", pid)
+	}
 	err := inSlices(ctx, func() error { return semop(s.set, -1, semUndo) },
-		fmt.Sprintf("the lock: pid %d had it last\nif it has ended without "+
-			"unlocking, remove it with the same flags and -rm", pid))
+		waitsFor)
 	if err != nil {
 		return fmt.Errorf("semop set %d: %w", s.set, err)
 	}

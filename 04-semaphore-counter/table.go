@@ -34,8 +34,8 @@ func view(mem []byte) *table {
 	return (*table)(unsafe.Pointer((*[size]byte)(mem)))
 }
 
-// add is the critical section, whatever protects it. If the process dies in
-// it, nothing counts: the new line does only with the last store.
+// add is the critical section, whatever protects it. It stores the count last.
+// If the process dies before that, the new line is not part of the table.
 func (t *table) add(ctx context.Context, pid int32) (count int32, err error) {
 	old, err := t.next()
 	if err != nil {
@@ -67,7 +67,9 @@ func (t *table) next() (int32, error) {
 // examine looks at a segment that shmget has opened, or refused to open. It
 // returns an error unless it is this user's, and has the size of the table.
 func examine(shmid int, err error) (int, error) {
-	if err == unix.EINVAL || err == unix.EACCES { // too small, or another's
+	// EINVAL of shmget says that the segment is smaller than size. EACCES says
+	// that it is another user's. Open it with size 0, to say more about it.
+	if err == unix.EINVAL || err == unix.EACCES {
 		if id, e := unix.SysvShmGet(*key, 0, 0); e == nil {
 			shmid, err = id, nil
 		}
@@ -110,8 +112,9 @@ func removal(what string, err error) error {
 	return nil
 }
 
-// removeEmpty removes the segment again if it can have been made for nothing:
-// nobody has entered itself into the table, and no other process is attached.
+// removeEmpty is called if the lock cannot be opened. Perhaps this process has
+// just created the segment, and then nobody else would remove it. So it is
+// removed if the table is empty and no other process is attached.
 func removeEmpty(shmid int, t *table) error {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
@@ -121,15 +124,19 @@ func removeEmpty(shmid int, t *table) error {
 	return err
 }
 
-// removed tells whether a call failed because its object has been removed.
+// removed tells whether a call failed because its object has been removed. The
+// object was there before, so EINVAL says here that its id is no longer valid.
+// EIDRM says that somebody removed it while this process waited.
 func removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
 // inSlices calls try, which waits for a slice at most, as long as it returns
-// EAGAIN or EINTR: so that a signal can end the wait. After 2 s it says once
-// for what it waits.
-func inSlices(ctx context.Context, try func() error, what string) error {
+// EAGAIN or EINTR. Between two slices it looks at ctx, so a signal can end the
+// wait. After 2 s it says once for what it waits. It calls waitsFor only then:
+// the pid of the holder would be out of date if it were read before.
+func inSlices(ctx context.Context, try func() error,
+	waitsFor func() string) error {
 	late := time.AfterFunc(2*time.Second, func() {
-		log.Print("still waiting for ", what)
+		log.Print("still waiting for ", waitsFor())
 	})
 	defer late.Stop()
 	for ctx.Err() == nil {
