@@ -20,8 +20,9 @@ import (
 )
 
 // The owner of a mutex is a thread. A goroutine can move from one thread to
-// another, so main stays on the main thread, whose number is the process's.
-// The kernel also tells the children when the thread ends that started them.
+// another, so main stays on the main thread. The number of the main thread
+// equals the pid. For Pdeathsig, too, the thread that starts the children must
+// live as long as the process.
 func init() { runtime.LockOSThread() }
 
 // family is the children, as their parent knows them.
@@ -59,8 +60,10 @@ func newFamily(ctx context.Context, s *shared, shmid int) *family {
 }
 
 // start starts this program once more for each child, since a Go program
-// cannot fork(2). Children get SIGTERM when ctx ends, and when this process
-// is killed: then they do not end while they have the mutex. Ctrl-C is for
+// cannot fork(2). A child gets SIGTERM when ctx ends. With Pdeathsig the
+// kernel also sends it SIGTERM when the thread ends that started the child,
+// even if this process is killed. It is not SIGKILL, because a child should
+// not end while it has the mutex. With Setpgid, Ctrl-C at the terminal is for
 // this process alone. See PR_SET_PDEATHSIG in prctl(2).
 func (f *family) start() error {
 	program, err := os.Executable()
@@ -84,7 +87,8 @@ func (f *family) start() error {
 		go func() {
 			e := ended{cmd, number, cmd.Wait()}
 			if e.err != nil && !(*kind == "robust" && e.killed()) {
-				f.cancel(f.lost(e)) // the sum cannot become right any more
+				// End, because the child's rounds can no longer be done.
+				f.cancel(f.lost(e))
 			}
 			f.ended <- e
 		}()

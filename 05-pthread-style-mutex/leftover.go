@@ -24,7 +24,8 @@ func removeLeftover(ctx context.Context, key int) error {
 			_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
 		}
 		owned := int(ds.Perm.Uid) == os.Geteuid()
-		creatorRuns, waited := runs(ds.Cpid), time.Since(start)
+		creatorRuns := err == nil && runs(ds.Cpid)
+		waited := time.Since(start)
 		switch {
 		case err == unix.ENOENT || removed(err):
 			return nil

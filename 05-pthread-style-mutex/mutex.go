@@ -17,7 +17,7 @@ type mutex struct {
 	word       atomic.Uint32 // offset 0: 0 free, 1 locked, 2 and waited for
 	count      uint32        // offset 4
 	owner      int32         // offset 8: its thread, 0 if it is free
-	users      uint32        // offset 12
+	nusers     uint32        // offset 12
 	kind       atomic.Uint32 // offset 16
 	_          [4]byte
 	prev, next uintptr // offset 24, 32: see robust.go
@@ -37,6 +37,9 @@ var self = int32(os.Getpid())
 // of stuck ends the wait.
 func (m *mutex) lock(stuck func() error) error {
 	if !m.word.CompareAndSwap(0, 1) {
+		// Swap in 2, not 1. This process does not know whether others sleep.
+		// With 1, its own unlock would wake nobody. A Swap that finds 0 has
+		// locked the mutex.
 		for m.word.Swap(2) != 0 {
 			futexWait(&m.word, 2)
 			if err := stuck(); err != nil {
@@ -48,14 +51,14 @@ func (m *mutex) lock(stuck func() error) error {
 		}
 	}
 	m.owner = self
-	m.users++
+	m.nusers++
 	return nil
 }
 
 // unlock unlocks the mutex, and wakes one process that waits for it.
 func (m *mutex) unlock() {
 	m.owner = 0
-	m.users--
+	m.nusers--
 	if m.word.Swap(0) == 2 {
 		futexWake(&m.word, 1)
 	}

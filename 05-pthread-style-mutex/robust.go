@@ -64,9 +64,10 @@ func (m robust) lock(stuck func() error) (died bool, err error) {
 		old := m.word.Load()
 		switch {
 		case old == 0, old&ownerDied != 0:
-			if !m.word.CompareAndSwap(old, mine|old&waiters) {
+			if !m.word.CompareAndSwap(old, mine|(old&waiters)) {
 				continue
 			}
+			// Put the mutex into this thread's list.
 			m.prev = uintptr(unsafe.Pointer(list))
 			m.next = m.prev
 			list.head = list.pending
@@ -88,15 +89,15 @@ func (m robust) locked(old uint32) (died bool, err error) {
 	m.count = 1
 	switch {
 	case m.owner == notRecoverable:
-		m.users++
+		m.nusers++
 		m.unlock()
 		return false, errNotRecoverable
 	case old&ownerDied != 0:
 		m.owner = inconsistent
-		return true, nil // in users, we take the place of the dead one
+		return true, nil // nusers already counts the dead owner; we add none
 	}
 	m.owner = self
-	m.users++
+	m.nusers++
 	return false, nil
 }
 
@@ -118,7 +119,7 @@ func (m robust) unlock() {
 	default:
 		m.owner = 0
 	}
-	m.users--
+	m.nusers--
 	if m.word.Swap(0)&waiters != 0 {
 		futexWake(&m.word, wake)
 	}

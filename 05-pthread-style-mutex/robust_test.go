@@ -78,14 +78,14 @@ func TestMutex(t *testing.T) {
 	if err := m.lock(noWait); err != nil {
 		t.Fatal(err)
 	}
-	if m.word.Load() != 1 || m.owner != self || m.users != 1 {
+	if m.word.Load() != 1 || m.owner != self || m.nusers != 1 {
 		t.Errorf("locked: %+v", &m)
 	}
 	if err := m.lock(noWait); err != unix.ETIMEDOUT || m.word.Load() != 2 {
 		t.Errorf("locked again: %v, word %d", err, m.word.Load())
 	}
 	m.unlock()
-	if m.word.Load() != 0 || m.owner != 0 || m.users != 0 {
+	if m.word.Load() != 0 || m.owner != 0 || m.nusers != 0 {
 		t.Errorf("unlocked: %+v", &m)
 	}
 }
@@ -102,7 +102,7 @@ func TestRobust(t *testing.T) {
 	if died, err := r.lock(noWait); died || err != nil {
 		t.Fatal(died, err)
 	}
-	if m.word.Load() != uint32(self) || m.owner != self || m.users != 1 {
+	if m.word.Load() != uint32(self) || m.owner != self || m.nusers != 1 {
 		t.Errorf("locked: %+v", &m)
 	}
 	if _, err := r.lock(noWait); err != unix.ETIMEDOUT {
@@ -121,7 +121,7 @@ func TestRobust(t *testing.T) {
 	}
 	r.consistent()
 	r.unlock()
-	if m.word.Load() != 0 || m.owner != 0 || m.users != 0 || m.next != 0 {
+	if m.word.Load() != 0 || m.owner != 0 || m.nusers != 0 || m.next != 0 {
 		t.Errorf("unlocked: %+v", &m)
 	}
 	end := uintptr(unsafe.Pointer(&robustList))

@@ -15,7 +15,7 @@ func TestLayout(t *testing.T) {
 		"lock":    {unsafe.Offsetof(m.word), 0},
 		"count":   {unsafe.Offsetof(m.count), 4},
 		"owner":   {unsafe.Offsetof(m.owner), 8},
-		"nusers":  {unsafe.Offsetof(m.users), 12},
+		"nusers":  {unsafe.Offsetof(m.nusers), 12},
 		"kind":    {unsafe.Offsetof(m.kind), 16},
 		"prev":    {unsafe.Offsetof(m.prev), 24},
 		"next":    {unsafe.Offsetof(m.next), 32},
