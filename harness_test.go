@@ -74,6 +74,8 @@ func TestHarness(t *testing.T) {
 			}
 			r := record(file, nil)
 			switch printed := r.printed.String(); {
+			case r.skipped:
+				t.Skip(printed)
 			case c.reason == "" && r.failed:
 				t.Errorf("failed\n%s", printed)
 			case c.reason != "" && !r.failed:
