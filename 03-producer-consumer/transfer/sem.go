@@ -70,9 +70,15 @@ func Semop(semid, num, op int, look func() error) error {
 func semtimedop(semid, num, op, flag int) error {
 	sembuf := [3]int16{int16(num), int16(op), int16(flag)}
 	limit := unix.Timespec{Nsec: 200e6}
-	_, _, errno := unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(semid),
-		uintptr(unsafe.Pointer(&sembuf)), 1,
-		uintptr(unsafe.Pointer(&limit)), 0, 0)
+	var errno unix.Errno
+	if op > 0 { // never waits: it needs no limit, and Go's scheduler no hint
+		_, _, errno = unix.RawSyscall6(unix.SYS_SEMTIMEDOP, uintptr(semid),
+			uintptr(unsafe.Pointer(&sembuf)), 1, 0, 0, 0)
+	} else {
+		_, _, errno = unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(semid),
+			uintptr(unsafe.Pointer(&sembuf)), 1,
+			uintptr(unsafe.Pointer(&limit)), 0, 0)
+	}
 	if errno != 0 {
 		return errno
 	}
