@@ -54,13 +54,10 @@ func errnos(all ...unix.Errno) []unix.Errno { return all }
 
 // A call is one that a program is about to make.
 type call struct {
-	number int // the 1st, 2nd, ... of this program
-	name   string
-	nr     int
-	args   [6]uint64
+	name string
+	nr   int
+	args [6]uint64
 }
-
-func (c call) String() string { return fmt.Sprintf("call %d, %s", c.number, c.name) }
 
 // removes tells whether it is a call that removes an object: if it fails, the
 // object stays, and nobody can do anything about that.
@@ -150,7 +147,7 @@ func answer(listener int, oracle func(call) fate) {
 	}
 	var paused sync.WaitGroup
 	defer paused.Wait()
-	for count := 0; ; {
+	for {
 		fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
 		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
 			continue
@@ -168,8 +165,7 @@ func answer(listener int, oracle func(call) fate) {
 			send(goOn)
 			continue
 		}
-		count++
-		f := oracle(call{count, watched[int(n.nr)].name, int(n.nr), n.args})
+		f := oracle(call{watched[int(n.nr)].name, int(n.nr), n.args})
 		switch {
 		case f.kill:
 			unix.Kill(processOf(n.pid), unix.SIGKILL)

@@ -21,7 +21,7 @@ import (
 //	state     | value: 0 or 1  | how many wait |
 //	bits        0 to 31          32 to 63
 //
-// Adding 1 to state adds 1 to the value. Adding 1<<32 adds one who waits.
+// Adding 1 to state adds 1 to the value. Adding 1<<32 adds one waiter.
 type semT struct {
 	state   atomic.Uint64
 	private uint32 // offset 8: 128 if processes share it
