@@ -180,10 +180,12 @@ func TestStandsAlone(t *testing.T) {
 	}
 }
 
-// TestLinks holds the links of the READMEs to files that exist.
+// TestLinks holds the links of the READMEs, and of the assignments, to files
+// that exist.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
-	for _, file := range append(readmes(), "testdata/README.md") {
+	assignments, _ := filepath.Glob("0*/ASSIGNMENT.md")
+	for _, file := range append(append(readmes(), "testdata/README.md"), assignments...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
