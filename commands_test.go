@@ -49,6 +49,8 @@ type process struct {
 	out, err string        // names of files
 	keyboard *os.File      // writes to its standard input, or nil
 	ended    chan struct{} // closed when it has been waited for
+	captured [2]*capture   // its output, in a lab
+	told     int           // how many steps a peer was told
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.
@@ -105,8 +107,16 @@ func (p *process) kill() {
 	<-p.ended
 }
 
-func (p *process) stdout() string { text, _ := os.ReadFile(p.out); return string(text) }
-func (p *process) stderr() string { text, _ := os.ReadFile(p.err); return string(text) }
+func (p *process) stdout() string { return p.output(0, p.out) }
+func (p *process) stderr() string { return p.output(1, p.err) }
+
+func (p *process) output(which int, file string) string {
+	if c := p.captured[which]; c != nil {
+		return c.String()
+	}
+	text, _ := os.ReadFile(file)
+	return string(text)
+}
 
 // status is its exit status or the name of the signal that ended it.
 func (p *process) status() string {
@@ -136,6 +146,7 @@ type session struct {
 	running  map[string]*process
 	attached map[string][]byte
 	open     []*os.File // what programs read, until the end
+	lab      *labRun    // nil but in a lab
 }
 
 type command = func(ts *testscript.TestScript, neg bool, args []string)

@@ -49,6 +49,7 @@ const (
 	// Environment variables.
 	insideVariable  = "SHM_BY_EXAMPLE_INSIDE" // we are in our user namespace
 	worldlessIsFine = "SHM_BY_EXAMPLE_WORLDLESS_IS_FINE"
+	builtVariable   = "SHM_BY_EXAMPLE_BUILT" // where another process has built it all
 )
 
 // Tests stay off the first thread, on which TestMain runs: /proc/PID shows
@@ -186,9 +187,13 @@ func ours(name string) bool {
 }
 
 // tmpKey is the key that ftok(3) makes of /tmp and a letter.
-func tmpKey(id uint32) uint32 {
+func tmpKey(id uint32) uint32 { return ftok("/tmp", byte(id)) }
+
+// ftok is ftok(3).
+func ftok(path string, letter byte) uint32 {
 	var st unix.Stat_t
-	unix.Stat("/tmp", &st)
+	unix.Stat(path, &st)
+	id := uint32(letter)
 	return uint32(st.Ino&0xffff) | uint32(st.Dev&0xff)<<16 | id<<24
 }
 
@@ -287,6 +292,9 @@ func runTests(m *testing.M) int {
 	// For all that is built here, by READMEs too: linking takes less time
 	// without what only a debugger wants, and without a look at git.
 	os.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -ldflags=-w -buildvcs=false")
+	if built = os.Getenv(builtVariable); built != "" { // another process has built it all
+		return gradeMain()
+	}
 	dir, err := os.MkdirTemp("", "shm-by-example-")
 	if err == nil {
 		defer os.RemoveAll(dir)
@@ -309,6 +317,9 @@ func runTests(m *testing.M) int {
 	if err != nil {
 		fmt.Println("FAIL:", err)
 		return 1
+	}
+	if grading() {
+		return gradeMain()
 	}
 	return m.Run()
 }
@@ -377,6 +388,9 @@ var disguises = map[string]func(args []string) error{
 	"futex":        futex,
 	"hold":         hold,
 	"lock-page":    lockPage,
+	"peer":         play,
+	"reap-all":     reapAll,
+	"sandbox":      enterSandbox,
 	"watched":      becomeWatched,
 }
 
@@ -462,10 +476,12 @@ func lockPage([]string) error {
 	return err
 }
 
+// installDisguises copies this binary to where it is seen from a sandbox, too.
 func installDisguises() error {
-	binary, err := os.Executable()
+	binary, err := os.ReadFile("/proc/self/exe")
+	err = errors.Join(err, os.WriteFile(filepath.Join(built, "disguise"), binary, 0o755))
 	for name := range disguises {
-		err = errors.Join(err, os.Symlink(binary, filepath.Join(built, name)))
+		err = errors.Join(err, os.Symlink("disguise", filepath.Join(built, name)))
 	}
 	return err
 }

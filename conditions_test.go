@@ -1,0 +1,585 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What the scripts of a lab can look at. Each is asked of the kernel, says
+// whether it is so, and puts into words what is.
+var lookers = map[string]struct {
+	usage string
+	look  func(s *session, args []string) (is bool, state string, err error)
+}{
+	"segment":    {"segment KEY", lookSegment},
+	"segments":   {"segments OP N", lookSegments},
+	"size":       {"size KEY OP N", lookSize},
+	"mode":       {"mode KEY OP OCTAL", lookMode},
+	"attached":   {"attached KEY OP N", lookAttached},
+	"creator":    {"creator KEY NAME", lookCreator},
+	"user":       {"user KEY NAME", lookUser},
+	"maps":       {"maps NAME KEY", lookMaps},
+	"int32":      {"int32 KEY OFFSET OP N", lookNumber(4)},
+	"int64":      {"int64 KEY OFFSET OP N", lookNumber(8)},
+	"letters":    {"letters KEY OFFSET COUNT LETTER", lookLetters},
+	"text":       {"text KEY OFFSET TEXT", lookText},
+	"semaphores": {"semaphores KEY", lookSemaphores},
+	"number":     {"number KEY OP N", lookSemaphoreCount},
+	"value":      {"value KEY NUMBER OP N", lookSemaphore("value", 12)},
+	"waiters":    {"waiters KEY NUMBER OP N", lookSemaphore("number of waiters", 14)},
+	"zwaiters":   {"zwaiters KEY NUMBER OP N", lookSemaphore("number of those that wait for 0", 15)},
+	"last":       {"last KEY NUMBER NAME", lookLast},
+	"stdout":     {"stdout NAME PATTERN", lookOutput(0)},
+	"stderr":     {"stderr NAME PATTERN", lookOutput(1)},
+	"printed":    {"printed NAME OP N", lookPrinted},
+	"status":     {"status NAME STATUS[|STATUS]", lookStatus},
+	"call":       {"call NAME CALL[|CALL]", lookCall},
+	"processes":  {"processes NAME OP N", lookProcesses},
+	"answers":    {"answers NAME", lookAnswers},
+	"object":     {"object NAME", lookObject},
+	"file":       {"file PATTERN", lookFile},
+}
+
+// look evaluates a condition.
+func (s *session) look(words []string) (is bool, state string, err error) {
+	if len(words) == 0 {
+		return false, "", fmt.Errorf("a condition is missing")
+	}
+	l, ok := lookers[words[0]]
+	if !ok {
+		return false, "", fmt.Errorf("no such condition: %s", words[0])
+	}
+	want := len(strings.Fields(l.usage)) - 1
+	if len(words)-1 > want && (words[0] == "text" || words[0] == "stdout" || words[0] == "stderr") {
+		words = append(slices.Clone(words[:want]), strings.Join(words[want:], " "))
+	}
+	if len(words)-1 != want {
+		return false, "", fmt.Errorf("usage: %s", l.usage)
+	}
+	return l.look(s, words[1:])
+}
+
+// compare compares with one of = != < > <= >=.
+func compare(got int64, op, number string) (bool, error) {
+	want, err := strconv.ParseInt(number, 0, 64)
+	if err != nil {
+		return false, err
+	}
+	switch op {
+	case "=":
+		return got == want, nil
+	case "!=":
+		return got != want, nil
+	case "<":
+		return got < want, nil
+	case ">":
+		return got > want, nil
+	case "<=":
+		return got <= want, nil
+	case ">=":
+		return got >= want, nil
+	}
+	return false, fmt.Errorf("an operator is one of = != < > <= >=, not %s", op)
+}
+
+// A segmentState is what the kernel knows of a segment.
+type segmentState struct {
+	id   int
+	key  uint32
+	desc unix.SysvShmDesc
+}
+
+// segmentsNow are all segments of the world.
+func segmentsNow() (all []segmentState) {
+	t := tables[0]
+	var ds unix.SysvShmDesc
+	var structure [64]uint32
+	highest := t.control(0, t.info, unsafe.Pointer(&structure))
+	for index := range highest + 1 {
+		if id := t.control(index, t.stat, unsafe.Pointer(&ds)); id >= 0 {
+			all = append(all, segmentState{id, uint32(ds.Perm.Key), ds})
+		}
+	}
+	return all
+}
+
+func (g segmentState) String() string {
+	if g.key == 0 {
+		return fmt.Sprintf("one without a key (private, or marked for removal), %d bytes", g.desc.Segsz)
+	}
+	return fmt.Sprintf("one with key %#x, %d bytes", g.key, g.desc.Segsz)
+}
+
+// findSegment finds a segment by its key; without it, it says what is there.
+// "any" stands for the only segment.
+func findSegment(text string) (g segmentState, state string, err error) {
+	all := segmentsNow()
+	if text == "any" {
+		if len(all) > 0 {
+			return all[0], "", nil
+		}
+		return g, "there is no segment", nil
+	}
+	key, err := strconv.ParseUint(text, 0, 32)
+	if err != nil {
+		return g, "", err
+	}
+	var others []string
+	for _, g := range all {
+		if g.key == uint32(key) {
+			return g, "", nil
+		}
+		others = append(others, g.String())
+	}
+	state = "there is no segment with key " + text
+	if len(others) > 0 {
+		state += ", but " + strings.Join(others, " and ")
+	}
+	return g, state, nil
+}
+
+func lookSegment(s *session, args []string) (bool, string, error) {
+	g, state, err := findSegment(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	return true, fmt.Sprintf("there is a segment with key %s, %d bytes", args[0], g.desc.Segsz), nil
+}
+
+func lookSegments(s *session, args []string) (bool, string, error) {
+	all := segmentsNow()
+	is, err := compare(int64(len(all)), args[0], args[1])
+	var words []string
+	for _, g := range all {
+		words = append(words, g.String())
+	}
+	return is, strings.TrimSuffix(fmt.Sprintf("the number of segments is %d: %s", len(all),
+		strings.Join(words, " and ")), ": "), err
+}
+
+// ofSegment makes a looker of a number of a segment.
+func ofSegment(args []string, what string, value func(segmentState) int64, format string) (bool, string, error) {
+	g, state, err := findSegment(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	n := value(g)
+	number := args[2]
+	if format == "%o" {
+		number = "0" + number
+	}
+	is, err := compare(n, args[1], number)
+	return is, fmt.Sprintf("the %s of segment %s is "+format, what, args[0], n), err
+}
+
+func lookSize(s *session, args []string) (bool, string, error) {
+	return ofSegment(args, "size", func(g segmentState) int64 { return int64(g.desc.Segsz) }, "%d")
+}
+
+func lookMode(s *session, args []string) (bool, string, error) {
+	return ofSegment(args, "mode", func(g segmentState) int64 { return int64(g.desc.Perm.Mode & 0o777) }, "%o")
+}
+
+func lookAttached(s *session, args []string) (bool, string, error) {
+	return ofSegment(args, "number of attaches", func(g segmentState) int64 { return int64(g.desc.Nattch) }, "%d")
+}
+
+// belongs tells whether a process is, or was, one of a program's.
+func (s *session) belongs(pid int, name string) bool {
+	p := s.named(name)
+	return p != nil && (pid == p.cmd.Process.Pid || slices.Contains(tree(p.cmd.Process.Pid), pid))
+}
+
+func lookCreator(s *session, args []string) (bool, string, error) {
+	g, state, err := findSegment(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	is := s.belongs(int(g.desc.Cpid), args[1])
+	return is, fmt.Sprintf("the segment %s was made by process %d, which is %sof %s", args[0],
+		g.desc.Cpid, notUnless(is), args[1]), nil
+}
+
+func lookUser(s *session, args []string) (bool, string, error) {
+	g, state, err := findSegment(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	is := s.belongs(int(g.desc.Lpid), args[1])
+	return is, fmt.Sprintf("the last to attach or detach segment %s was process %d, which is %sof %s",
+		args[0], g.desc.Lpid, notUnless(is), args[1]), nil
+}
+
+func notUnless(is bool) string {
+	if is {
+		return ""
+	}
+	return "not "
+}
+
+// lookMaps tells whether a program has a segment in its memory.
+func lookMaps(s *session, args []string) (bool, string, error) {
+	g, state, err := findSegment(args[1])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	if p := s.named(args[0]); p != nil {
+		for _, pid := range tree(p.cmd.Process.Pid) {
+			if _, ok := mapping(pid, g.id); ok {
+				return true, fmt.Sprintf("%s has attached segment %s", args[0], args[1]), nil
+			}
+		}
+	}
+	return false, fmt.Sprintf("%s has not attached segment %s", args[0], args[1]), nil
+}
+
+// mapping is where a process has a segment, by its id. See shmop(2).
+func mapping(pid, id int) (address uint64, ok bool) {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	for line := range strings.Lines(string(text)) {
+		fields := strings.Fields(line)
+		if len(fields) > 5 && fields[4] == strconv.Itoa(id) && strings.HasPrefix(fields[5], "/SYSV") {
+			fmt.Sscanf(fields[0], "%x-", &address)
+			return address, true
+		}
+	}
+	return 0, false
+}
+
+// contents is what a segment holds now. It is read from the memory of a
+// process that has attached the segment: an attach would be seen.
+func (s *session) contents(key string) (text []byte, state string, err error) {
+	g, state, err := findSegment(key)
+	if state != "" || err != nil {
+		return nil, state, err
+	}
+	text = make([]byte, g.desc.Segsz)
+	for _, p := range s.lab.box.running {
+		if p.within(0) {
+			continue
+		}
+		for _, pid := range tree(p.cmd.Process.Pid) {
+			address, ok := mapping(pid, g.id)
+			if !ok {
+				continue
+			}
+			if f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
+				n, _ := f.ReadAt(text, int64(address))
+				f.Close()
+				if n == len(text) {
+					return text, "", nil
+				}
+			}
+		}
+	}
+	if g.desc.Nattch > 0 { // by a process that has just ended, or come
+		now, state, err := findSegment(key)
+		if state != "" || err != nil || now.id != g.id {
+			return nil, "the segment " + key + " has gone", err
+		}
+	}
+	mem, err := unix.SysvShmAttach(g.id, 0, unix.SHM_RDONLY)
+	if err != nil {
+		return nil, fmt.Sprintf("the segment %s cannot be attached: %v", key, err), nil
+	}
+	defer unix.SysvShmDetach(mem)
+	return slices.Clone(mem), "", nil
+}
+
+// at is a part of a segment.
+func (s *session) at(key, offset string, size int) (part []byte, state string, err error) {
+	text, state, err := s.contents(key)
+	if state != "" || err != nil {
+		return nil, state, err
+	}
+	n, err := strconv.Atoi(offset)
+	if err != nil {
+		return nil, "", err
+	}
+	if n+size > len(text) {
+		return nil, fmt.Sprintf("the segment %s ends at byte %d", key, len(text)), nil
+	}
+	return text[n : n+size], "", nil
+}
+
+func lookNumber(size int) func(*session, []string) (bool, string, error) {
+	return func(s *session, args []string) (bool, string, error) {
+		part, state, err := s.at(args[0], args[1], size)
+		if state != "" || err != nil {
+			return false, state, err
+		}
+		var n int64
+		if size == 4 {
+			n = int64(int32(binary.LittleEndian.Uint32(part)))
+		} else {
+			n = int64(binary.LittleEndian.Uint64(part))
+		}
+		is, err := compare(n, args[2], args[3])
+		return is, fmt.Sprintf("the int%d at offset %s is %d", 8*size, args[1], n), err
+	}
+}
+
+func lookLetters(s *session, args []string) (bool, string, error) {
+	count, err := strconv.Atoi(args[2])
+	if err != nil {
+		return false, "", err
+	}
+	part, state, err := s.at(args[0], args[1], count)
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	from, _ := strconv.Atoi(args[1])
+	for i, c := range part {
+		if c != args[3][0] {
+			return false, fmt.Sprintf("byte %d of the segment is %q, not %q", from+i, c, args[3][0]), nil
+		}
+	}
+	return true, fmt.Sprintf("bytes %d to %d of the segment are %q", from, from+count-1, args[3][0]), nil
+}
+
+func lookText(s *session, args []string) (bool, string, error) {
+	part, state, err := s.at(args[0], args[1], len(args[2]))
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	return string(part) == args[2], fmt.Sprintf("at offset %s of the segment stands %s",
+		args[1], short(string(part))), nil
+}
+
+// semctl is semctl(2) for one semaphore of a set.
+func semctl(id, number int, command uintptr) int {
+	result, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(id), uintptr(number), command, 0, 0, 0)
+	if errno != 0 {
+		return -1
+	}
+	return int(result)
+}
+
+func findSemaphores(key string) (id int, state string, err error) {
+	k, err := strconv.ParseUint(key, 0, 32)
+	if err != nil {
+		return -1, "", err
+	}
+	if id = semget(int(k), 0, 0); id < 0 {
+		state = "there is no semaphore set with key " + key
+		var structure [64]uint32
+		t := tables[1]
+		highest := t.control(0, t.info, unsafe.Pointer(&structure))
+		for index := range highest + 1 {
+			if t.control(index, t.stat, unsafe.Pointer(&structure)) >= 0 {
+				state += fmt.Sprintf(", but one with key %#x", structure[0])
+			}
+		}
+	}
+	return id, state, nil
+}
+
+func lookSemaphores(s *session, args []string) (bool, string, error) {
+	_, state, err := findSemaphores(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	return true, "there is a semaphore set with key " + args[0], nil
+}
+
+func lookSemaphoreCount(s *session, args []string) (bool, string, error) {
+	id, state, err := findSemaphores(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	n := int64(0)
+	for semctl(id, int(n), 12) >= 0 { // GETVAL
+		n++
+	}
+	is, err := compare(n, args[1], args[2])
+	return is, fmt.Sprintf("the set %s has %d semaphores", args[0], n), err
+}
+
+// lookSemaphore looks with semctl GETVAL, GETNCNT or GETZCNT.
+func lookSemaphore(what string, command uintptr) func(*session, []string) (bool, string, error) {
+	return func(s *session, args []string) (bool, string, error) {
+		id, state, err := findSemaphores(args[0])
+		if state != "" || err != nil {
+			return false, state, err
+		}
+		number, err := strconv.Atoi(args[1])
+		if err != nil {
+			return false, "", err
+		}
+		n := semctl(id, number, command)
+		is, err := compare(int64(n), args[2], args[3])
+		return is, fmt.Sprintf("the %s of semaphore %d is %d", what, number, n), err
+	}
+}
+
+func lookLast(s *session, args []string) (bool, string, error) {
+	id, state, err := findSemaphores(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	number, err := strconv.Atoi(args[1])
+	pid := semctl(id, number, 11) // GETPID
+	is := s.belongs(pid, args[2])
+	return is, fmt.Sprintf("the last to use semaphore %d was process %d, which is %sof %s",
+		number, pid, notUnless(is), args[2]), err
+}
+
+func lookOutput(which int) func(*session, []string) (bool, string, error) {
+	return func(s *session, args []string) (bool, string, error) {
+		re, err := regexp.Compile("(?m)" + args[1])
+		p := s.named(args[0])
+		if p == nil || err != nil {
+			return false, args[0] + " was not started", err
+		}
+		text := p.captured[which].String()
+		where := [...]string{"standard output", "standard error"}[which]
+		if text == "" {
+			return re.MatchString(text), fmt.Sprintf("%s has printed nothing on %s", args[0], where), nil
+		}
+		return re.MatchString(text), fmt.Sprintf("%s has printed %s on %s", args[0],
+			short(strings.TrimSpace(text)), where), nil
+	}
+}
+
+// lookPrinted counts the bytes on standard output.
+func lookPrinted(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	c := p.captured[0]
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	is, err := compare(c.size, args[1], args[2])
+	return is, fmt.Sprintf("%s has printed %d bytes", args[0], c.size), err
+}
+
+func lookStatus(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	got := p.status()
+	is := slices.ContainsFunc(strings.Split(args[1], "|"), func(want string) bool {
+		return want == got || want == "fail" && got != "0" && got != "running"
+	})
+	return is, args[0] + " " + ending(got), nil
+}
+
+// calls are the names of those that programs wait in. Some are only on amd64.
+var calls = map[int]string{
+	unix.SYS_SEMOP: "semop", unix.SYS_SEMTIMEDOP: "semop", unix.SYS_FUTEX: "futex",
+	unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_WAIT4: "wait", unix.SYS_WAITID: "wait",
+	unix.SYS_NANOSLEEP: "sleep", unix.SYS_CLOCK_NANOSLEEP: "sleep", unix.SYS_PSELECT6: "poll",
+	unix.SYS_PPOLL: "poll", unix.SYS_EPOLL_PWAIT: "poll",
+}
+
+// waiting are the system calls, with their arguments, in which the threads of
+// a process sleep. See proc_pid_syscall(5).
+func waiting(pid int) (all [][]uint64) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		fields := strings.Fields(string(text))
+		if len(fields) < 7 {
+			continue // "running"
+		}
+		nr, err := strconv.Atoi(fields[0])
+		if err != nil {
+			continue
+		}
+		call := []uint64{uint64(nr)}
+		for _, field := range fields[1:7] {
+			n, _ := strconv.ParseUint(strings.TrimPrefix(field, "0x"), 16, 64)
+			call = append(call, n)
+		}
+		all = append(all, call)
+	}
+	return all
+}
+
+// waitsIn names them, for a program and its children.
+func waitsIn(pid int) (names []string) {
+	for _, pid := range tree(pid) {
+		for _, call := range waiting(pid) {
+			if name := calls[int(call[0])]; name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
+
+func lookCall(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	if p.within(0) {
+		return false, args[0] + " " + ending(p.status()), nil
+	}
+	in := waitsIn(p.cmd.Process.Pid)
+	is := slices.ContainsFunc(strings.Split(args[1], "|"), func(want string) bool {
+		return slices.Contains(in, want)
+	})
+	if len(in) == 0 {
+		return is, args[0] + " does not wait in the kernel", nil
+	}
+	return is, args[0] + " waits in " + strings.Join(in, " and "), nil
+}
+
+// lookProcesses counts a program's processes.
+func lookProcesses(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil || p.within(0) {
+		return false, args[0] + " has ended", nil
+	}
+	n := len(tree(p.cmd.Process.Pid))
+	is, err := compare(int64(n), args[1], args[2])
+	return is, fmt.Sprintf("%s consists of %d processes", args[0], n), err
+}
+
+// lookObject looks for a POSIX object.
+func lookObject(s *session, args []string) (bool, string, error) {
+	files, _ := filepath.Glob("/dev/shm/" + args[0])
+	if len(files) == 0 {
+		return false, "there is no POSIX object " + args[0], nil
+	}
+	return true, "there is a POSIX object " + filepath.Base(files[0]), nil
+}
+
+// lookFile looks for a file that a program has made in the sandbox, such as
+// "work/*" for the working directory, and "*" for /tmp.
+func lookFile(s *session, args []string) (bool, string, error) {
+	files, _ := filepath.Glob(filepath.Join(s.lab.box.dir, args[0]))
+	for _, file := range files {
+		name, _ := filepath.Rel(s.lab.box.dir, file)
+		if slices.Contains([]string{"work", "submission", "ours"}, name) {
+			continue
+		}
+		info, err := os.Lstat(file)
+		if err != nil {
+			continue
+		}
+		kind := "a file"
+		switch {
+		case info.Mode()&os.ModeNamedPipe != 0:
+			kind = "a FIFO"
+		case info.Mode()&os.ModeSocket != 0:
+			kind = "a socket"
+		}
+		return true, fmt.Sprintf("there is %s /tmp/%s", kind, name), nil
+	}
+	return false, "no file was made", nil
+}

@@ -1,0 +1,737 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// A lab is the part of a lesson that a student writes anew. Its scripts, in
+// testdata/LESSON/lab, judge programs in any language.
+type lab struct {
+	number, lesson string
+	programs       []string
+	// values are what the assignment says: keys, sizes and so on, as
+	// variables of the scripts. Variant 0 is the tutorial's.
+	values func(variant int) map[string]string
+}
+
+var labs = []*lab{
+	{"01", "01-shm-write-read", []string{"writer", "reader"}, values01},
+	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03},
+	{"04", "04-semaphore-counter", []string{"counter"}, values04},
+	{"05", "05-pthread-style-mutex", []string{"mutex"}, values05},
+	{"06", "06-offsets", []string{"offsets"}, values06},
+}
+
+// ours is our own program of this name.
+func (l *lab) ours(program string) string {
+	if len(l.programs) == 1 { // a lesson with one program, which has its name
+		program = l.lesson
+	}
+	return filepath.Join(built, l.lesson, program)
+}
+
+// A labScript is one thing that is looked at, and what it is worth.
+type labScript struct {
+	lab        *lab
+	file, name string // its name is 01/reader-first, say
+	text       string
+	points     float64
+	tier       string // basic, interop or robust
+	limit      time.Duration
+	pairings   [][]string // in each, these programs are ours
+	needs      []string   // programs of the student
+}
+
+const defaultLimit = 20 * time.Second
+
+var (
+	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
+	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
+)
+
+// readLab reads the scripts of a lab.
+func readLab(l *lab) (scripts []*labScript, err error) {
+	files, err := filepath.Glob(filepath.Join("testdata", l.lesson, "lab", "*.txtar"))
+	for _, file := range files {
+		s := &labScript{lab: l, file: file, limit: defaultLimit, pairings: [][]string{nil},
+			name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
+		text, e := os.ReadFile(file)
+		s.text = string(text)
+		for _, m := range heading.FindAllStringSubmatch(s.text, -1) {
+			var e error
+			switch value := strings.TrimSpace(m[2]); m[1] {
+			case "points":
+				s.points, e = strconv.ParseFloat(value, 64)
+			case "tier":
+				s.tier = value
+			case "limit":
+				s.limit, e = time.ParseDuration(value)
+			case "pairings": // both are the student's, or one of them is ours
+				for _, program := range strings.Fields(value) {
+					s.pairings = append(s.pairings, []string{program})
+				}
+			}
+			err = errors.Join(err, e)
+		}
+		for _, m := range startsInLab.FindAllStringSubmatch(s.text, -1) {
+			if slices.Contains(l.programs, m[2]) && !slices.Contains(s.needs, m[2]) {
+				s.needs = append(s.needs, m[2])
+			}
+		}
+		err = errors.Join(err, e)
+		if s.points <= 0 || !slices.Contains([]string{"basic", "interop", "robust"}, s.tier) {
+			err = errors.Join(err, fmt.Errorf("%s: wants the lines \"# points: N\" and "+
+				"\"# tier: basic|interop|robust\"", file))
+		}
+		scripts = append(scripts, s)
+	}
+	if err == nil && len(scripts) == 0 {
+		err = fmt.Errorf("lab %s has no scripts", l.number)
+	}
+	return scripts, err
+}
+
+// A verdict is what became of one script.
+type verdict struct {
+	script                 *labScript
+	points                 float64
+	status                 string // passed, failed, skipped, or error: the grader's own
+	pairing                string // such as "your writer, our reader"
+	seen, expected, likely string
+	printed                string // everything
+	took                   time.Duration
+}
+
+// A submission is a student's folder for one lab.
+type submission struct {
+	lab     *lab
+	dir     string            // a copy of it; empty for our own programs
+	absent  map[string]string // why a program cannot be run
+	variant int
+}
+
+// judge runs a script, in all its pairings.
+func (sub *submission) judge(script *labScript) (v verdict) {
+	start := time.Now()
+	defer func() {
+		v.script, v.took = script, time.Since(start)
+	}()
+	for _, program := range script.needs {
+		if why := sub.absent[program]; why != "" {
+			return verdict{status: "failed", seen: why, expected: script.firstComment(),
+				likely: "a wrong file name, or a program that was not built"}
+		}
+	}
+	pairings := script.pairings
+	if sub.variant != 0 { // our programs are of variant 0
+		if strings.Contains(script.text, " our-") {
+			return verdict{status: "skipped", seen: "our programs are of another variant"}
+		}
+		pairings = pairings[:1]
+	}
+	// All pairings at once: they have worlds of their own.
+	verdicts := make([]verdict, len(pairings))
+	var all sync.WaitGroup
+	for i, pairing := range pairings {
+		if all.Go(func() { verdicts[i] = sub.judgeOne(script, pairing) }); !haveWorlds {
+			all.Wait()
+		}
+	}
+	all.Wait()
+	for _, v := range verdicts {
+		if v.status != "passed" {
+			return v
+		}
+	}
+	v = verdicts[0]
+	v.points = script.points
+	return v
+}
+
+func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
+	run := &labRun{sub: sub, script: script, ours: pairing, left: script.limit}
+	v := verdict{status: "passed"}
+	if len(script.pairings) > 1 {
+		var who []string
+		for _, p := range script.needs {
+			if slices.Contains(pairing, p) {
+				who = append(who, "our "+p)
+			} else {
+				who = append(who, "your "+p)
+			}
+		}
+		v.pairing = strings.Join(who, ", ")
+	}
+	r := new(recorder)
+	func() {
+		defer func() { // a fault of the grader is not the student's
+			if p := recover(); p != nil {
+				r.failed = true
+				fmt.Fprintf(&r.printed, "panic: %v\n%s", p, debug.Stack())
+			}
+		}()
+		params := scriptParams(nil)
+		params.Files = []string{script.file}
+		params.Cmds = labCommands()
+		params.UpdateScripts = false
+		params.Setup = run.setup
+		testscript.RunT(r, params)
+	}()
+	v.printed = r.printed.String()
+	switch {
+	case r.skipped:
+		v.status, v.seen = "skipped", lastLine(v.printed)
+	case r.failed && run.failure == "":
+		v.status, v.seen = "error", lastLine(v.printed)
+	case r.failed:
+		v.status, v.seen, v.likely = "failed", run.failure, run.cause
+		v.expected = script.commentAbove(failedLine(v.printed))
+		if v.likely == "" {
+			v.likely = "not known; run this script alone with -v and compare with ASSIGNMENT.md"
+		}
+	}
+	return v
+}
+
+var failed = regexp.MustCompile(`(?m)^FAIL: .*:(\d+): `)
+
+// failedLine is the number of the script's line that failed.
+func failedLine(printed string) int {
+	m := failed.FindStringSubmatch(printed)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1])
+	return n
+}
+
+// commentAbove is the comment above a line: what the lines below it expect.
+func (s *labScript) commentAbove(number int) (text string) {
+	lines := strings.Split(s.text, "\n")
+	inComment := false
+	for _, line := range lines[:min(number, len(lines))] {
+		comment, is := strings.CutPrefix(line, "#")
+		if heading.MatchString(line+"\n") || !is {
+			inComment = inComment && is
+			continue
+		}
+		if !inComment {
+			text = ""
+		}
+		inComment = true
+		text = strings.TrimSpace(text + " " + strings.TrimSpace(comment))
+	}
+	return text
+}
+
+func (s *labScript) firstComment() string {
+	for n := range strings.Split(s.text, "\n") {
+		if text := s.commentAbove(n); text != "" && s.commentAbove(n+1) == text {
+			return text
+		}
+	}
+	return ""
+}
+
+func lastLine(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for _, line := range slices.Backward(lines) {
+		if strings.HasPrefix(line, "FAIL: ") {
+			return line
+		}
+	}
+	return lines[len(lines)-1]
+}
+
+// A labRun is a script that is being run on a submission.
+type labRun struct {
+	sub      *submission
+	script   *labScript
+	ours     []string
+	box      *sandbox
+	left     time.Duration // until the script's limit
+	failure  string        // what was seen; empty if nothing failed
+	causes   []cause       // the last group of likely lines
+	grouping bool          // the last command was likely
+	cause    string
+	finished map[string]*process
+	values   map[string]string // of the assignment
+}
+
+// A cause is what is likely if all its conditions hold.
+type cause struct {
+	text       string
+	conditions []string
+}
+
+func (run *labRun) setup(env *testscript.Env) error {
+	w, err := newWorld(env.T())
+	if err != nil {
+		return err
+	}
+	s := &session{world: w, running: map[string]*process{}, lab: run}
+	run.finished = map[string]*process{}
+	env.Values["session"] = s
+	dir := filepath.Join(env.WorkDir, ".sandbox")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if run.box, err = newSandbox(dir, run.sub.dir); err != nil {
+		return err
+	}
+	env.Defer(func() { s.endLab(env.T()) })
+	values := run.sub.lab.values(run.sub.variant)
+	if letter := values["FTOK"]; letter != "" { // the key is ftok("/tmp", letter)
+		tmp := dir
+		if !haveWorlds {
+			tmp = "/tmp"
+		}
+		values["KEY"] = fmt.Sprintf("%#x", ftok(tmp, letter[0]))
+	}
+	for name, value := range values {
+		env.Setenv(name, value)
+	}
+	run.values = values
+	return nil
+}
+
+// endLab finds the cause of a failure, while all is as it was, and cleans up.
+func (s *session) endLab(t testscript.T) {
+	run := s.lab
+	if run.failure != "" {
+		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
+		for _, c := range causes {
+			if s.holds(c) {
+				run.cause = c.text
+				break
+			}
+		}
+	}
+	for name, p := range s.running {
+		t.Log(fmt.Sprintf("%s: %v", name, p))
+	}
+	run.box.end()
+	for _, f := range s.open {
+		f.Close()
+	}
+	s.world.left() // where there are no worlds
+}
+
+// fail ends the script: the student's program has done something wrong.
+func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
+	s.lab.failure = strings.ReplaceAll(strings.TrimSpace(fmt.Sprintf(format, args...)), "\n", "; ")
+	ts.Fatalf("%s", s.lab.failure)
+}
+
+// commonCauses are those in testdata/LESSON/lab/causes: they may explain the
+// failure of any script of the lab.
+func commonCauses(l *lab, values map[string]string) (causes []cause) {
+	text, _ := os.ReadFile(filepath.Join("testdata", l.lesson, "lab", "causes"))
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if rest, ok := strings.CutPrefix(line, "likely "); ok {
+			rest = os.Expand(rest, func(name string) string { return values[name] })
+			if words, err := quotedWords(rest); err == nil && len(words) > 0 {
+				causes = append(causes, cause{words[0], words[1:]})
+			}
+		}
+	}
+	return causes
+}
+
+// quotedWords splits a line at blanks, as testscript does: quotes keep
+// together, and two of them within quotes stand for one.
+func quotedWords(line string) (words []string, err error) {
+	word, quoted, started := "", false, false
+	for i := 0; i < len(line); i++ {
+		switch c := line[i]; {
+		case c == '\'' && quoted && i+1 < len(line) && line[i+1] == '\'':
+			word += "'"
+			i++
+		case c == '\'':
+			quoted, started = !quoted, true
+		case c == ' ' && !quoted:
+			if started {
+				words = append(words, word)
+			}
+			word, started = "", false
+		default:
+			word, started = word+string(c), true
+		}
+	}
+	if quoted {
+		return nil, errors.New("a quote is not closed")
+	}
+	if started {
+		words = append(words, word)
+	}
+	return words, nil
+}
+
+// labCommands are the commands of a lab's scripts.
+func labCommands() map[string]command {
+	usages := map[string]struct {
+		usage string
+		least int
+		do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
+	}{
+		"start":   {"start NAME [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
+		"signal":  {"signal NAME SIGNAL", 2, plain((*session).signalInLab)},
+		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
+		"eof":     {"eof NAME", 1, plain((*session).eof)},
+		"output":  {"output NAME FILE", 2, plain((*session).outputIs)},
+		"see":     {"see CONDITION", 1, (*session).see},
+		"await":   {"await CONDITION", 1, (*session).await},
+		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
+		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
+		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
+	}
+	commands := map[string]command{}
+	for name, c := range usages {
+		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
+			if neg && name != "see" && name != "await" || len(args) < c.least {
+				ts.Fatalf("usage: %s", c.usage)
+			}
+			s := ts.Value("session").(*session)
+			if name == "likely" && !s.lab.grouping {
+				s.lab.causes = nil // a new group of them
+			}
+			s.lab.grouping = name == "likely"
+			c.do(s, ts, neg, args)
+		}
+	}
+	return commands
+}
+
+func plain(do func(*session, *testscript.TestScript, []string)) func(*session, *testscript.TestScript, bool, []string) {
+	return func(s *session, ts *testscript.TestScript, _ bool, args []string) { do(s, ts, args) }
+}
+
+// likely names the cause of what fails next, if its conditions hold then. A
+// new group of such lines takes the place of the one before.
+func (s *session) likely(ts *testscript.TestScript, args []string) {
+	c := cause{text: os.Expand(args[0], ts.Getenv)} // quotes keep variables as they are
+	for _, condition := range args[1:] {
+		condition = os.Expand(condition, ts.Getenv)
+		words, err := quotedWords(strings.TrimPrefix(condition, "!"))
+		if err == nil {
+			_, _, err = s.look(words)
+		}
+		if err != nil {
+			ts.Fatalf("%s: %v", condition, err)
+		}
+		c.conditions = append(c.conditions, condition)
+	}
+	s.lab.causes = append(s.lab.causes, c)
+}
+
+func (s *session) holds(c cause) bool {
+	for _, condition := range c.conditions {
+		rest, not := strings.CutPrefix(condition, "!")
+		words, err := quotedWords(rest)
+		if err != nil {
+			return false
+		}
+		if is, _, err := s.look(words); err != nil || is == not {
+			return false
+		}
+	}
+	return true
+}
+
+// startInLab starts a program of the student's, or ours if it is called
+// our-NAME or the pairing says so, in the sandbox. A peer is the grader's.
+func (s *session) startInLab(ts *testscript.TestScript, args []string) {
+	name, run := args[0], s.lab
+	if s.running[name] != nil {
+		ts.Fatalf("%s is running already", name)
+	}
+	delete(run.finished, name)
+	file, input := strings.CutPrefix(args[1], "-stdin=")
+	args = args[1:]
+	var stdin, keyboard *os.File
+	if input {
+		args = args[1:]
+		if file == "" {
+			r, w, err := os.Pipe()
+			ts.Check(err)
+			stdin, keyboard = r, w
+		} else {
+			f, err := os.Open(ts.MkAbs(file))
+			ts.Check(err)
+			stdin = f
+		}
+		defer stdin.Close()
+		if keyboard != nil {
+			s.open = append(s.open, keyboard)
+		}
+	}
+	program, ours := strings.CutPrefix(args[0], "our-")
+	ours = ours || slices.Contains(run.ours, program) || run.sub.dir == ""
+	var p *process
+	var err error
+	switch {
+	case program == "peer":
+		var r *os.File
+		r, keyboard, err = os.Pipe()
+		ts.Check(err)
+		defer r.Close()
+		s.open = append(s.open, keyboard)
+		p, err = run.box.start(built, r, "peer")
+	case !slices.Contains(run.sub.lab.programs, program):
+		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
+	case ours:
+		path := run.sub.lab.ours(program)
+		p, err = run.box.start(filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
+	default:
+		p, err = run.box.start("", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
+	}
+	if why := startError(""); errors.As(err, &why) {
+		s.fail(ts, "%s", string(why))
+	}
+	ts.Check(err)
+	p.keyboard = keyboard
+	s.running[name] = p
+}
+
+// whole looks until something is so, or the script's time is over.
+func (s *session) whole(patience time.Duration, seen func() bool) bool {
+	run := s.lab
+	patience = min(patience, run.left)
+	for {
+		if seen() {
+			return true
+		}
+		if patience <= 0 {
+			return false
+		}
+		// A machine that stands still does not use up the program's time.
+		before := time.Now()
+		time.Sleep(tick)
+		took := min(time.Since(before), 5*tick)
+		patience -= took
+		run.left -= took
+	}
+}
+
+// finishInLab waits for a program's end and checks how it ended: with one of
+// these statuses, or "fail", which is any but 0, or "any".
+func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
+	p, within := s.process(ts, args[0]), s.lab.left
+	if len(args) > 2 {
+		var err error
+		within, err = time.ParseDuration(args[2])
+		ts.Check(err)
+	}
+	if !s.whole(within, func() bool { return p.within(0) }) {
+		s.fail(ts, "%s is still running%s; %s", args[0], s.doing(p), s.lastWords(p))
+	}
+	delete(s.running, args[0])
+	s.lab.finished[args[0]] = p
+	fmt.Fprint(ts.Stdout(), p.stdout())
+	fmt.Fprint(ts.Stderr(), p.stderr())
+	got := p.status()
+	if p.panicked() && got == "2" {
+		s.fail(ts, "%s crashed; %s", args[0], s.lastWords(p))
+	}
+	for _, want := range strings.Split(args[1], "|") {
+		if want == got || want == "any" || want == "fail" && got != "0" {
+			return
+		}
+	}
+	s.fail(ts, "%s %s; %s", args[0], ending(got), s.lastWords(p))
+}
+
+func ending(status string) string {
+	switch {
+	case status == "running":
+		return "is still running"
+	case strings.Trim(status, "0123456789") == "":
+		return "ended with exit status " + status
+	}
+	return "was ended by SIG" + status
+}
+
+// doing says which system call a program's threads wait in.
+func (s *session) doing(p *process) string {
+	if calls := waitsIn(p.cmd.Process.Pid); len(calls) > 0 {
+		return ", in " + strings.Join(calls, " and ")
+	}
+	return ""
+}
+
+// lastWords are the last line that a program has printed.
+func (s *session) lastWords(p *process) string {
+	for _, text := range []string{p.stderr(), p.stdout()} {
+		if text = strings.TrimSpace(text); text != "" {
+			lines := strings.Split(text, "\n")
+			return fmt.Sprintf("its last line is %s", short(lines[len(lines)-1]))
+		}
+	}
+	return "it has printed nothing"
+}
+
+// short quotes a text, without its middle if it is long.
+func short(text string) string {
+	if len(text) > 60 {
+		return fmt.Sprintf("%q… (%d bytes)", text[:40], len(text))
+	}
+	return strconv.Quote(text)
+}
+
+// signalInLab sends a signal to a program and its children, as a terminal does.
+func (s *session) signalInLab(ts *testscript.TestScript, args []string) {
+	sig := unix.SignalNum("SIG" + args[1])
+	if sig == 0 {
+		ts.Fatalf("no such signal: %s", args[1])
+	}
+	p := s.process(ts, args[0])
+	if p.within(0) {
+		return
+	}
+	if err := unix.Kill(-p.cmd.Process.Pid, sig); err != nil && err != unix.ESRCH {
+		ts.Check(p.cmd.Process.Signal(sig))
+	}
+}
+
+// feed writes a file into the standard input of a program that was started
+// with -stdin=, and eof closes it.
+func (s *session) feed(ts *testscript.TestScript, args []string) {
+	p := s.process(ts, args[0])
+	if p.keyboard == nil {
+		ts.Fatalf("start %s with -stdin=", args[0])
+	}
+	text := ts.ReadFile(args[1])
+	p.keyboard.SetWriteDeadline(time.Now().Add(s.lab.left))
+	if _, err := p.keyboard.WriteString(text); err != nil {
+		s.fail(ts, "%s does not read its standard input: %v; %s", args[0], err, s.lastWords(p))
+	}
+}
+
+func (s *session) eof(ts *testscript.TestScript, args []string) {
+	if p := s.process(ts, args[0]); p.keyboard != nil {
+		p.keyboard.Close()
+		p.keyboard = nil
+	}
+}
+
+// outputIs compares what a program printed on standard output with a file.
+// In the file $NAME stands for a variable, <n> for a number.
+func (s *session) outputIs(ts *testscript.TestScript, args []string) {
+	p := s.named(args[0])
+	if p == nil {
+		ts.Fatalf("%s was not started", args[0])
+	}
+	want := ts.ReadFile(args[1])
+	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, nothing stands for anything
+	if !raw {
+		want = os.Expand(want, ts.Getenv)
+	}
+	c := p.captured[0]
+	c.lock.Lock()
+	got, size, sum := string(c.text), int(c.size), c.sum.Sum(nil)
+	c.lock.Unlock()
+	if wanted := sha256.Sum256([]byte(want)); size == len(want) && bytes.Equal(sum, wanted[:]) {
+		return
+	}
+	if raw {
+		at := 0
+		for at < min(len(got), len(want)) && got[at] == want[at] {
+			at++
+		}
+		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d", args[0], size, len(want), at)
+	}
+	gotLines, wantLines := strings.SplitAfter(got, "\n"), strings.SplitAfter(want, "\n")
+	for i, w := range wantLines {
+		if i >= len(gotLines) {
+			break
+		}
+		pattern := `\A` + strings.ReplaceAll(regexp.QuoteMeta(w), "<n>", `\d+`) + `\z`
+		if g := gotLines[i]; !regexp.MustCompile(pattern).MatchString(g) {
+			switch {
+			case g == "":
+				s.fail(ts, "%s stopped after line %d of its output; line %d is missing: %s",
+					args[0], i, i+1, short(w))
+			case w == "":
+				s.fail(ts, "%s printed more than it should, from line %d on: %s", args[0], i+1, short(g))
+			}
+			s.fail(ts, "line %d of the output of %s is %s, not %s", i+1, args[0], short(g), short(w))
+		}
+	}
+}
+
+// named is a program that runs or has run.
+func (s *session) named(name string) *process {
+	if p := s.running[name]; p != nil {
+		return p
+	}
+	return s.lab.finished[name]
+}
+
+// see checks that something is so; ! see that it is not.
+func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
+	is, state, err := s.look(args)
+	ts.Check(err)
+	if is == neg {
+		s.fail(ts, "%s", state)
+	}
+}
+
+// await waits until something is so, for as long as any program of the script
+// runs, and the script has time.
+func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
+	var state string
+	ok := s.whole(s.lab.left, func() bool {
+		ended := s.allEnded()
+		is, now, err := s.look(args)
+		ts.Check(err)
+		if state = now; is == neg && ended {
+			s.fail(ts, "%s; %s", state, s.everybody())
+		}
+		return is != neg
+	})
+	if !ok {
+		s.fail(ts, "after %v %s; %s", s.lab.script.limit, state, s.everybody())
+	}
+}
+
+func (s *session) allEnded() bool {
+	for _, p := range s.running {
+		if !p.within(0) && p.told == 0 { // a peer only does what it is told
+			return false
+		}
+	}
+	return true
+}
+
+// everybody says what all programs do.
+func (s *session) everybody() string {
+	var all []string
+	for name, p := range s.running {
+		text := name + " " + ending(p.status())
+		if p.status() == "running" {
+			text = name + " is running" + s.doing(p)
+		}
+		all = append(all, text+", "+s.lastWords(p))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; ")
+}

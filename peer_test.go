@@ -1,0 +1,212 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// A peer is a program that does what a script tells it, one step at a time: it
+// plays the other side of a student's program. It is a process of its own, so
+// that the student's program sees its pid, and can notice its death.
+//
+// What it can be told (OFFSET counts from the start of the segment that it
+// has attached last):
+//
+//	make KEY SIZE [MODE]       shmget with IPC_CREAT and IPC_EXCL
+//	attach KEY                 shmat
+//	attach-id ID
+//	detach                     shmdt
+//	remove KEY                 shmctl IPC_RMID
+//	int32 OFFSET VALUE         stores a number, atomically
+//	int64 OFFSET VALUE
+//	fill OFFSET COUNT LETTER   stores COUNT times the letter
+//	text OFFSET TEXT           stores a text; \x00 and so on stand for bytes
+//	file OFFSET FILE           stores what is in a file of the script
+//	semget KEY N               makes a set of N semaphores
+//	semop KEY NUMBER N         waits until it can, except with -now
+//	setval KEY NUMBER VALUE
+//	rmsem KEY                  removes a set
+
+// tell has a peer do something. With -later it does not wait until that is
+// done: "await answers NAME" does.
+func (s *session) tell(ts *testscript.TestScript, args []string) {
+	later := args[0] == "-later"
+	if later {
+		args = args[1:]
+	}
+	p := s.process(ts, args[0])
+	if p.keyboard == nil || len(args) < 2 {
+		ts.Fatalf("usage: tell [-later] NAME COMMAND [ARG...], where NAME was started as peer")
+	}
+	words := append([]string(nil), args[1:]...)
+	if words[0] == "file" && len(words) == 3 {
+		words[0], words[2] = "text", strconv.Quote(ts.ReadFile(words[2]))
+	} else if words[0] == "text" && len(words) > 2 {
+		words[2] = `"` + strings.Join(words[2:], " ") + `"`
+		words = words[:3]
+	}
+	p.told++
+	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
+		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
+	}
+	if later {
+		return
+	}
+	if !s.whole(s.lab.left, func() bool { return p.answers() >= p.told || p.within(0) }) {
+		s.fail(ts, "%s is not possible: it waits still; %s", strings.Join(args[1:], " "), s.everybody())
+	}
+	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
+	answer := lines[len(lines)-1]
+	if reason, failed := strings.CutPrefix(answer, "error: "); failed {
+		s.fail(ts, "%s is not possible: %s", strings.Join(args[1:], " "), reason)
+	} else if p.answers() < p.told {
+		ts.Fatalf("the peer %s has ended: %v", args[0], p)
+	}
+}
+
+// answers counts what a peer has done.
+func (p *process) answers() int { return strings.Count(p.stdout(), "\n") }
+
+// lookAnswers tells whether a peer has done all that it was told.
+func lookAnswers(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	n := p.told - p.answers()
+	return n == 0, fmt.Sprintf("%s still waits with its step", args[0]), nil
+}
+
+// play is the program "peer".
+func play([]string) error {
+	var p player
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		answer := "done"
+		if err := p.do(lines.Text()); err != nil {
+			answer = "error: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+		}
+		fmt.Println(answer)
+	}
+	return lines.Err()
+}
+
+type player struct{ mem []byte }
+
+func (p *player) do(line string) error {
+	words := strings.SplitN(line, " ", 3)
+	verb := words[0]
+	if verb != "text" {
+		words = strings.Fields(line)
+	}
+	words = append(words, "", "", "", "")
+	var failed error
+	number := func(i int) int {
+		n, err := strconv.ParseInt(words[i], 0, 64)
+		failed = errors.Join(failed, err)
+		return int(n)
+	}
+	room := func(at, size int) bool {
+		if at < 0 || at+size > len(p.mem) {
+			failed = errors.Join(failed, fmt.Errorf("the segment has %d bytes", len(p.mem)))
+		}
+		return failed == nil
+	}
+	var err error
+	switch verb {
+	case "make":
+		mode := 0o600
+		if words[3] != "" {
+			mode = number(3)
+		}
+		_, err = unix.SysvShmGet(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|mode)
+	case "attach", "attach-id":
+		id := number(1)
+		if verb == "attach" {
+			id, err = unix.SysvShmGet(id, 0, 0)
+		}
+		if err == nil {
+			p.mem, err = unix.SysvShmAttach(id, 0, 0)
+		}
+	case "detach":
+		err = unix.SysvShmDetach(p.mem)
+		p.mem = nil
+	case "remove":
+		id, e := unix.SysvShmGet(number(1), 0, 0)
+		if err = e; err == nil {
+			_, err = unix.SysvShmCtl(id, unix.IPC_RMID, nil)
+		}
+	case "int32":
+		if at := number(1); room(at, 4) {
+			atomic.StoreInt32((*int32)(unsafe.Pointer(&p.mem[at])), int32(number(2)))
+		}
+	case "int64":
+		if at := number(1); room(at, 8) {
+			atomic.StoreInt64((*int64)(unsafe.Pointer(&p.mem[at])), int64(number(2)))
+		}
+	case "fill":
+		if at, n := number(1), number(2); room(at, n) {
+			copy(p.mem[at:], bytes.Repeat([]byte(words[3]), n))
+		}
+	case "text":
+		text, e := strconv.Unquote(words[2])
+		if at := number(1); e == nil && room(at, len(text)) {
+			copy(p.mem[at:], text)
+		}
+		err = e
+	case "semget":
+		if semget(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|0o600) < 0 {
+			err = errors.New("semget failed")
+		}
+	case "semop":
+		flags := int16(0)
+		if words[4] == "-now" {
+			flags = unix.IPC_NOWAIT
+		}
+		err = semopRetry(semget(number(1), 0, 0), number(2), number(3), flags)
+	case "setval":
+		const setVal = 16
+		if _, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semget(number(1), 0, 0)),
+			uintptr(number(2)), setVal, uintptr(number(3)), 0, 0); errno != 0 {
+			err = errno
+		}
+	case "rmsem":
+		if tables[1].control(semget(number(1), 0, 0), unix.IPC_RMID, nil) < 0 {
+			err = errors.New("semctl IPC_RMID failed")
+		}
+	default:
+		err = fmt.Errorf("a peer cannot %s", verb)
+	}
+	return errors.Join(err, failed)
+}
+
+// semopRetry is semop(2) with one operation, made again after a signal.
+func semopRetry(id, number, n int, flags int16) error {
+	op := [3]int16{int16(number), int16(n), flags}
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_SEMOP, uintptr(id), uintptr(unsafe.Pointer(&op)), 1)
+		switch errno {
+		case 0:
+			return nil
+		case syscall.EINTR:
+			time.Sleep(time.Millisecond)
+		default:
+			return errno
+		}
+	}
+}

@@ -1,0 +1,513 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Students' programs are run in a sandbox. Each script has one. Whatever a
+// program does there, it cannot see or signal another process, reach the
+// network, write a file that outlives the script, or read what it is compared
+// with; and when the script ends, all its processes are killed.
+
+const (
+	sandboxMemory    = 1 << 30  // bytes of private memory of one process
+	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
+	sandboxProcesses = 200      // processes and threads of one submission
+	outputKept       = 1 << 20  // bytes of what a program prints
+)
+
+// A sandbox is what the programs of one script have in common.
+type sandbox struct {
+	dir        string // their /tmp: a file system of its own
+	submission string // the student's folder, which they see and cannot change
+	uid        int    // as whom they run; 0 if nobody else can be had
+	building   bool   // the submission's own build may write there
+	init       *process
+	running    []*process
+}
+
+// inSandbox says how to start one program, for the process that does it.
+type inSandbox struct {
+	Dir, Submission, Ours string
+	Hide                  []string // directories that the program must not see
+	UID                   int
+	Namespaces, Building  bool
+	Processes             uint64 // limit on those of this uid
+	Argv                  []string
+}
+
+// The places that a program sees.
+const (
+	seenWork       = "/tmp/work"       // its working directory, empty
+	seenSubmission = "/tmp/submission" // the student's folder
+	seenOurs       = "/tmp/ours"       // our programs; only they see it
+)
+
+// sandboxUID is another uid than the grader's, and another for each grader
+// that runs: so no two of them share a limit on processes. These uids are the
+// ones that systemd gives to services without a name.
+func sandboxUID() int {
+	if os.Geteuid() != 0 {
+		return 0
+	}
+	return 61184 + os.Getpid()%4336
+}
+
+// newSandbox makes one, for programs that this thread starts. The thread is
+// in a world already.
+func newSandbox(dir, submission string) (*sandbox, error) {
+	b := &sandbox{dir: dir, submission: submission, uid: sandboxUID()}
+	if haveWorlds {
+		options := fmt.Sprintf("mode=1777,size=%d", sandboxFile)
+		if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+			return nil, fmt.Errorf("mount %s: %w", dir, err)
+		}
+	} else if err := os.Chmod(dir, 0o1777); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"work", "submission", "ours"} {
+		path := filepath.Join(dir, name)
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	if b.uid != 0 {
+		if err := os.Chown(filepath.Join(dir, "work"), b.uid, b.uid); err != nil {
+			note("programs run as your own user: no other can be had")
+			b.uid = 0
+		}
+	}
+	if !haveWorlds {
+		// A process whose parent has ended then becomes a child of this one.
+		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	// The next child of this thread is process 1 of a PID namespace, and when
+	// it ends, the kernel kills all others there.
+	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
+		note("programs can see other processes: " + err.Error())
+		return b, nil
+	}
+	cmd := exec.Command(filepath.Join(built, "reap-all"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	p, err := startCaptured(cmd)
+	b.init = p
+	return b, err
+}
+
+// command is a program in the sandbox. "our" programs are found in a
+// directory of ours.
+func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, error) {
+	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
+		Namespaces: haveWorlds, Building: b.building, Argv: slices.Clone(argv), Processes: sandboxProcesses}
+	if b.uid == 0 { // the uid has other processes
+		here.Processes += uint64(tasksOf(os.Getuid()))
+	}
+	root, err := os.Getwd()
+	if err != nil {
+		return nil, nil, err
+	}
+	here.Hide = append(here.Hide, root, built, b.submission, os.TempDir())
+	in := seenSubmission
+	if ours != "" {
+		in = seenOurs
+	}
+	if !haveWorlds {
+		in = b.submission
+		if ours != "" {
+			in = ours
+		}
+	}
+	if !filepath.IsAbs(argv[0]) {
+		here.Argv[0] = filepath.Join(in, argv[0])
+	}
+	text, err := json.Marshal(here)
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(filepath.Join(built, "sandbox"), string(text))
+	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=" + seenWork, "LANG=C.UTF-8"}
+	if strings.HasPrefix(goRoot(), "/") { // so that "build" may call go
+		cmd.Env[0] += ":" + filepath.Join(goRoot(), "bin")
+	}
+	if !haveWorlds {
+		cmd.Env[1] = "HOME=" + filepath.Join(b.dir, "work")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	if haveWorlds {
+		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
+	}
+	return cmd, r, nil
+}
+
+var goRoot = sync.OnceValue(func() string {
+	text, _ := exec.Command("go", "env", "GOROOT").Output()
+	return strings.TrimSpace(string(text))
+})
+
+// A startError says why a program could not be started: the student's fault.
+type startError string
+
+func (e startError) Error() string { return string(e) }
+
+// start starts a program there and returns once it runs.
+func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, error) {
+	cmd, report, err := b.command(ours, argv...)
+	if err != nil {
+		return nil, err
+	}
+	defer report.Close()
+	if stdin != nil {
+		cmd.Stdin = stdin
+	}
+	p, err := b.add(cmd)
+	cmd.ExtraFiles[0].Close()
+	if err != nil {
+		return nil, err
+	}
+	// The process closes this file when it becomes the program.
+	text, err := io.ReadAll(report)
+	if err != nil {
+		return nil, err
+	}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if reason, failed := strings.CutPrefix(line, "exec: "); failed {
+			<-p.ended
+			return nil, startError(reason)
+		}
+		note(line)
+	}
+	return p, nil
+}
+
+// add starts a program that ends with the sandbox.
+func (b *sandbox) add(cmd *exec.Cmd) (*process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	// In a PID namespace process 1 has that, and takes the others along.
+	// Package syscall kills a child that sees no parent there.
+	if b.init == nil {
+		cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
+	}
+	p, err := startCaptured(cmd)
+	if err == nil {
+		b.running = append(b.running, p)
+	}
+	return p, err
+}
+
+// end kills all that is left in the sandbox.
+func (b *sandbox) end() {
+	if b.init != nil {
+		b.init.kill()
+	}
+	for _, p := range b.running {
+		if !p.within(0) {
+			unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
+		}
+		p.kill()
+	}
+	if b.init == nil {
+		killOrphans()
+	}
+}
+
+// killOrphans kills the children of this process that it has not started: it
+// has inherited them. Without namespaces one script is run at a time.
+func killOrphans() {
+	for range 100 {
+		orphans := children(os.Getpid())
+		for _, pid := range orphans {
+			unix.Kill(pid, unix.SIGKILL)
+			unix.Wait4(pid, nil, 0, nil)
+		}
+		if len(orphans) == 0 {
+			return
+		}
+	}
+}
+
+// children are the processes that a process has started and not yet waited
+// for. See proc_pid_task(5).
+func children(pid int) (pids []int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, file := range files {
+		text, _ := os.ReadFile(file)
+		for _, word := range strings.Fields(string(text)) {
+			if n, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, n)
+			}
+		}
+	}
+	return pids
+}
+
+// tree is a process and all that descend from it.
+func tree(pid int) []int {
+	pids := []int{pid}
+	for i := 0; i < len(pids) && len(pids) < 1000; i++ {
+		pids = append(pids, children(pids[i])...)
+	}
+	return pids
+}
+
+// tasksOf counts the threads of a user.
+func tasksOf(uid int) (n int) {
+	dirs, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range dirs {
+		var st unix.Stat_t
+		if unix.Stat(dir, &st) != nil || int(st.Uid) != uid {
+			continue
+		}
+		tasks, _ := os.ReadDir(dir + "/task")
+		n += len(tasks)
+	}
+	return n
+}
+
+var (
+	notesLock sync.Mutex
+	notes     []string // what a sandbox lacks on this machine
+)
+
+func note(text string) {
+	notesLock.Lock()
+	defer notesLock.Unlock()
+	if !slices.Contains(notes, text) {
+		notes = append(notes, text)
+	}
+}
+
+// reapAll is process 1 of a sandbox. It waits for the processes whose parents
+// have ended.
+func reapAll([]string) error {
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
+			time.Sleep(tick)
+		}
+	}
+}
+
+// enterSandbox becomes a program in a sandbox. What cannot be had is reported,
+// and the rest is done.
+func enterSandbox(args []string) error {
+	var here inSandbox
+	if err := json.Unmarshal([]byte(args[0]), &here); err != nil {
+		return err
+	}
+	const reportFD = 3
+	unix.CloseOnExec(reportFD)
+	report := os.NewFile(reportFD, "report")
+	lacks := func(what string, err error) {
+		if err != nil {
+			fmt.Fprintf(report, "%s: %v\n", what, err)
+		}
+	}
+	dir := filepath.Join(here.Dir, "work")
+	if here.Namespaces {
+		lacks("programs can reach the network", unix.Unshare(unix.CLONE_NEWNET))
+		if err := here.mount(); err != nil {
+			lacks("programs can see and write your files", err)
+		} else {
+			dir = seenWork
+			lacks("/proc shows other processes", unix.Mount("proc", "/proc", "proc",
+				unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""))
+		}
+	}
+	if here.Building {
+		dir = filepath.Dir(here.Argv[0])
+	}
+	lacks("working directory", os.Chdir(dir))
+	for resource, limit := range map[int]uint64{unix.RLIMIT_DATA: sandboxMemory,
+		unix.RLIMIT_FSIZE: sandboxFile, unix.RLIMIT_NPROC: here.Processes, unix.RLIMIT_CORE: 0} {
+		if resource == unix.RLIMIT_DATA && raceEnabled() {
+			continue // the race detector reserves more
+		}
+		lacks("limits", unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}))
+	}
+	if here.UID != 0 {
+		lacks("other user", errors.Join(syscall.Setgroups(nil),
+			syscall.Setgid(here.UID), syscall.Setuid(here.UID)))
+	}
+	for capability := range unix.CAP_LAST_CAP + 1 { // an ordinary user has none
+		unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
+	}
+	lacks("rights", errors.Join(
+		unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0),
+		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
+	if _, err := unix.Setsid(); err != nil { // and so its own process group
+		lacks("session", err)
+	}
+	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
+	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
+	return err
+}
+
+// mount gives the program a file system of its own to see.
+func (here inSandbox) mount() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
+	// Nothing can be written any more, but below /tmp and /dev/shm.
+	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
+	err = errors.Join(err, unix.MountSetattr(-1, "/", unix.AT_RECURSIVE, &readOnly))
+	bind := func(from, to string) {
+		if from != "" {
+			err = errors.Join(err, unix.Mount(from, filepath.Join(here.Dir, to), "", unix.MS_BIND, ""))
+		}
+	}
+	bind(here.Submission, "submission")
+	bind(here.Ours, "ours")
+	err = errors.Join(err, unix.Mount(here.Dir, "/tmp", "", unix.MS_BIND|unix.MS_REC, ""))
+	writable := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
+	places := []string{"/tmp", "/dev/shm"}
+	if here.Building {
+		places = append(places, seenSubmission)
+	}
+	for _, dir := range places {
+		err = errors.Join(err, unix.MountSetattr(-1, dir, 0, &writable))
+	}
+	for _, dir := range here.Hide {
+		if _, e := os.Stat(dir); e == nil && dir != "/tmp" && dir != "/" {
+			err = errors.Join(err, unix.Mount("hidden", dir, "tmpfs", unix.MS_RDONLY, "size=4k,mode=755"))
+		}
+	}
+	return err
+}
+
+// whyNot puts into words why a program could not be started.
+func whyNot(path string, err error) string {
+	name := filepath.Base(path)
+	switch {
+	case errors.Is(err, unix.ENOEXEC):
+		return name + " is no program: a script needs an interpreter line, " +
+			"such as #!/usr/bin/python3, and a compiled one must be for this machine"
+	case errors.Is(err, unix.ENOENT):
+		return "the interpreter that " + name + " names in its first line, or a library, is not on this machine"
+	case errors.Is(err, unix.EACCES):
+		return name + " may not be executed: chmod +x " + name
+	}
+	return fmt.Sprintf("%s could not be started: %v", name, err)
+}
+
+// A capture keeps what a program prints, up to a limit. It reads all of it,
+// so that the program does not have to wait.
+type capture struct {
+	r, w *os.File
+	done chan struct{}
+
+	lock sync.Mutex
+	text []byte    // the first of it
+	size int64     // how much it was
+	sum  hash.Hash // of all of it
+}
+
+func newCapture() (*capture, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	c := &capture{r: r, w: w, done: make(chan struct{}), sum: sha256.New()}
+	return c, nil
+}
+
+func (c *capture) follow() {
+	defer close(c.done)
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := c.r.Read(buffer)
+		c.lock.Lock()
+		c.size += int64(n)
+		c.sum.Write(buffer[:n])
+		c.text = append(c.text, buffer[:min(n, outputKept-len(c.text))]...)
+		c.lock.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// close is called when the program has ended. Another process may still have
+// its standard output, so the end of the pipe may not come.
+func (c *capture) close() {
+	for last, n := int64(-1), 0; n < 100; n++ {
+		select {
+		case <-c.done:
+			c.r.Close()
+			return
+		case <-time.After(tick):
+		}
+		c.lock.Lock()
+		now := c.size
+		c.lock.Unlock()
+		if now == last && n > 20 {
+			break
+		}
+		last = now
+	}
+	c.r.Close()
+	<-c.done
+}
+
+func (c *capture) String() string {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if c.size > int64(len(c.text)) {
+		return fmt.Sprintf("%s\n(and more: %d bytes in all)\n", c.text, c.size)
+	}
+	return string(c.text)
+}
+
+// startCaptured starts a program and keeps what it prints.
+func startCaptured(cmd *exec.Cmd) (*process, error) {
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	var err error
+	for _, c := range []**capture{&p.captured[0], &p.captured[1]} {
+		if *c, err = newCapture(); err != nil {
+			return nil, err
+		}
+	}
+	cmd.Stdout, cmd.Stderr = p.captured[0].w, p.captured[1].w
+	err = cmd.Start()
+	for _, c := range p.captured {
+		c.w.Close()
+		go c.follow()
+	}
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		cmd.Wait()
+		for _, c := range p.captured {
+			c.close()
+		}
+		close(p.ended)
+	}()
+	return p, nil
+}
