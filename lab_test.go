@@ -40,9 +40,15 @@ var labs = []*lab{
 }
 
 // ours is our own program of this name.
-func (l *lab) ours(program string) string {
+func (sub *submission) ours(program string) string {
+	l := sub.lab
 	if len(l.programs) == 1 { // a lesson with one program, which has its name
 		program = l.lesson
+	}
+	if path := filepath.Join(sub.changed, l.lesson, program); sub.changed != "" {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
 	}
 	return filepath.Join(built, l.lesson, program)
 }
@@ -124,6 +130,7 @@ type submission struct {
 	lab     *lab
 	dir     string            // a copy of it; empty for our own programs
 	absent  map[string]string // why a program cannot be run
+	changed string            // where a broken program of ours is, for tests
 	variant int
 }
 
@@ -499,7 +506,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	case !slices.Contains(run.sub.lab.programs, program):
 		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
 	case ours:
-		path := run.sub.lab.ours(program)
+		path := run.sub.ours(program)
 		p, err = run.box.start(filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
 	default:
 		p, err = run.box.start("", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)

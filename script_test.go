@@ -21,35 +21,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestContract runs the scripts that any implementation of the programs must
-// pass, in any language: no flags, the default keys. With -programs DIR the
-// programs found there are judged in place of ours.
-func TestContract(t *testing.T) {
-	t.Parallel()
-	judged := 0
-	for _, lesson := range lessons() {
-		path := []string{filepath.Join(built, lesson)}
-		if *programs != "" {
-			theirs := replacements(t, lesson)
-			if theirs == nil {
-				continue
-			}
-			path = append(theirs, path...)
-		}
-		judged++
-		t.Run(lesson, func(t *testing.T) {
-			t.Parallel()
-			params := scriptParams(path)
-			params.Dir = "testdata/" + lesson + "/contract"
-			testscript.Run(t, params)
-		})
-	}
-	if judged == 0 {
-		t.Fatalf("-programs %s: no program of ours has a namesake there, such as "+
-			"%[1]s/01-shm-write-read/writer", *programs)
-	}
-}
-
 // TestScripts runs our own scripts, which use flags and break things.
 func TestScripts(t *testing.T) {
 	needWorlds(t)
@@ -100,31 +71,6 @@ func scriptParams(path []string) testscript.Params {
 	}
 }
 
-// replacements are the directories of -programs that have a program of the
-// lesson; ours stand in for the rest.
-func replacements(t *testing.T, lesson string) (path []string) {
-	mains, err := mainPackages(lesson)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, main := range mains {
-		file, err := filepath.Abs(filepath.Join(*programs, main))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if main == "./"+lesson {
-			file = filepath.Join(file, lesson) // built like ours
-		}
-		if info, err := os.Stat(file); err == nil && info.Mode().IsRegular() {
-			if info.Mode()&0o111 == 0 {
-				t.Fatalf("%s is not executable", file)
-			}
-			path = append(path, filepath.Dir(file))
-		}
-	}
-	return path
-}
-
 var (
 	background = regexp.MustCompile(`(?m)^[^#\n]*\bexec\b.*&\w*&?\s*$`)
 	starts     = regexp.MustCompile(`(?m)^(?:\[[^\n]*\] *)?start (\w+)`)
@@ -150,17 +96,38 @@ func lint(script string) error {
 	return nil
 }
 
+var (
+	builtIn = regexp.MustCompile(`(?m)^(?:! )?(stdout|stderr|cmp|cmpenv|exec|exists|grep)\b`)
+	anyway  = regexp.MustCompile(`(?m)^likely (?:\S+|'(?:[^']|'')*')$`)
+)
+
+// lintLab refuses what would take a student's fault for the grader's, and a
+// script that knows no cause.
+func lintLab(script string) error {
+	script, _, _ = strings.Cut(script, "\n-- ")
+	if m := builtIn.FindStringSubmatch(script); m != nil {
+		return fmt.Errorf("%s does not say in a student's words what was seen: use output or see", m[1])
+	}
+	if !anyway.MatchString(script) {
+		return errors.New("no likely line without a condition")
+	}
+	return nil
+}
+
 // TestLint holds all scripts to that.
 func TestLint(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*/*.txtar")
-	more, _ := filepath.Glob("testdata/*/contract/*.txtar")
-	if len(files) == 0 || len(more) == 0 {
+	inLabs, _ := filepath.Glob("testdata/*/lab/*.txtar")
+	if len(files) == 0 || len(inLabs) == 0 {
 		t.Fatal("no scripts found")
 	}
-	for _, file := range append(files, more...) {
+	for _, file := range append(files, inLabs...) {
 		text, err := os.ReadFile(file)
 		if err == nil {
 			err = lint(string(text))
+		}
+		if err == nil && slices.Contains(inLabs, file) {
+			err = lintLab(string(text))
 		}
 		if err != nil {
 			t.Errorf("%s: %v", file, err)
@@ -237,10 +204,23 @@ func TestBroken(t *testing.T) {
 					checkNoticed(t, b, causeBroken(t, fault, []string{changed, built}))
 					return
 				}
+				if name, inLab := strings.CutPrefix(b.script, "lab/"); inLab {
+					checkNoticed(t, b, recordLab(t, lesson, name, changed))
+					return
+				}
 				checkNoticed(t, b, record("testdata/"+lesson+"/"+b.script+".txtar", path))
 			})
 		}
 	}
+}
+
+// recordLab has a script of a lab judge our programs, one of which is broken.
+func recordLab(t *testing.T, lesson, name, changed string) *recorder {
+	l := labs[slices.IndexFunc(labs, func(l *lab) bool { return l.lesson == lesson })]
+	v := (&submission{lab: l, changed: changed}).judge(findScript(t, l, name))
+	r := &recorder{failed: v.status == "failed" || v.status == "error", skipped: v.status == "skipped"}
+	r.printed.WriteString(v.feedback() + v.printed)
+	return r
 }
 
 func checkNoticed(t *testing.T, b broken, r *recorder) {

@@ -19,7 +19,7 @@ import (
 )
 
 // TestStructure holds every lesson to what a numbered directory is: it has a
-// README, scripts of both kinds and broken programs, every package says what
+// README, scripts and broken programs, every package says what
 // it is for, every Go file is for Linux only and fits the width of a screen,
 // and imports nothing from outside the lesson but golang.org/x/sys/unix.
 func TestStructure(t *testing.T) {
@@ -27,7 +27,6 @@ func TestStructure(t *testing.T) {
 		for _, pattern := range []string{
 			lesson + "/README.md",
 			"testdata/" + lesson + "/*.txtar",
-			"testdata/" + lesson + "/contract/*.txtar",
 			"testdata/" + lesson + "/broken/*.txtar",
 		} {
 			if files, _ := filepath.Glob(pattern); len(files) == 0 {

@@ -27,9 +27,6 @@ import (
 )
 
 var (
-	programs = flag.String("programs", "", "`directory` of programs to take "+
-		"the place of ours in the contract scripts, such as "+
-		"DIR/01-shm-write-read/writer; nothing else is run")
 	update = flag.Bool("update", false,
 		"write what the programs printed into the scripts that compare it")
 	long = flag.Bool("long", false, "cause the faults everywhere and often, "+
@@ -58,9 +55,6 @@ func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if *programs != "" && !isSet("test.run") {
-		flag.Set("test.run", "^TestContract$")
-	}
 	// Under nohup(1) SIGHUP is ignored, and programs inherit that. Programs do
 	// not inherit a handler.
 	if signal.Ignored(unix.SIGHUP) {
