@@ -38,7 +38,8 @@ func TestStuck(t *testing.T) {
 		{"robust, its owner died, a child lives", "robust",
 			ownerDied | waiters, child, 2, false},
 		{"robust, and nobody has its number", "robust", pid, nil, 1, true},
-		{"robust, and a child has it", "robust", pid | waiters, child, 2, false},
+		{"robust, and a child has it", "robust",
+			pid | waiters, child, 2, false},
 		{"robust, and no child has it", "robust", pid + 1, child, 2, true},
 		{"robust, and a stranger may have it", "robust", pid, nil, 2, false},
 	} {
