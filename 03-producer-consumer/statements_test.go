@@ -76,7 +76,7 @@ func TestStatement48EndAndError(t *testing.T) {
 		says   string
 	}{
 		{[]int32{3, 2, 0}, false, "Reader: 2 transfers, 5 bytes"},
-		{[]int32{3, -1}, true, "the writer stopped before the end"},
+		{[]int32{3, -1}, true, "the writer stopped early"},
 	} {
 		key, semKey := newKey(t), newKey(t)
 		mem := attach(t, createSegment(t, key, 1028))
