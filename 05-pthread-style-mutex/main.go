@@ -76,8 +76,8 @@ func run(ctx context.Context) (err error) {
 	defer func() { // remove it at the end
 		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 		if e != nil && !removed(e) {
-			err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w",
-				shmid, e))
+			err = errors.Join(err, fmt.Errorf("shmctl IPC_RMID "+
+				"segment %d: %w", shmid, e))
 		}
 	}()
 

@@ -103,7 +103,8 @@ func run(ctx context.Context) error {
 	// Without this call the segment would stay until the machine restarts.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if e != nil && !segment.Removed(e) { // by somebody else, before
-		err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
+		err = errors.Join(err,
+			fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e))
 	}
 	if err == nil {
 		fmt.Println("Writing Process: Complete")

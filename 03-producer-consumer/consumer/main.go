@@ -96,7 +96,7 @@ func run(ctx context.Context) error {
 	if err == nil || gone {
 		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 		if e != nil && !segment.Removed(e) { // by the producer
-			e = fmt.Errorf("shmctl segment %d: %w", shmid, e)
+			e = fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
 			err = errors.Join(err, e)
 		}
 	}

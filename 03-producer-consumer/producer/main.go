@@ -92,7 +92,8 @@ func run(ctx context.Context) error {
 	// it, and may have removed it already.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if e != nil && !segment.Removed(e) {
-		err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
+		err = errors.Join(err,
+			fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e))
 	}
 	if err == nil {
 		fmt.Println("Producer: Finished")

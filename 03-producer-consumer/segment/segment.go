@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PollInterval is the time from one look to the next, where a process cannot
-// sleep until the kernel wakes it.
+// PollInterval is the time from one look to the next, in waits from which the
+// kernel wakes nobody.
 const PollInterval = 10 * time.Millisecond
 
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"

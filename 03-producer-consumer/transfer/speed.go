@@ -9,10 +9,10 @@ import "runtime"
 // others in the writer: it reads 64 KiB ahead, and it asks only now and then
 // which process reads.
 
-// TwoProcessors is for a process that may use one CPU only. The Go runtime then
-// has one processor, which is its word for the right to run Go code. A thread
-// that sleeps in semop would give it up each time, though no other thread wants
-// it, and would have to get it back.
+// TwoProcessors is for a process that may use one CPU only. The Go runtime
+// then has one processor, which a thread must have to run Go code. A thread
+// that sleeps in semop would lose it each time, and would have to get it back,
+// though no other thread wants it.
 func TwoProcessors() { runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0))) }
 
 // NowAndThen is true in the second turn, and in every 64th after it. It calls

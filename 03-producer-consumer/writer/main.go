@@ -137,9 +137,9 @@ func remove(shmid, semid int) error {
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	_, e := transfer.Semctl(semid, 0, unix.IPC_RMID, 0)
 	if err != nil && !segment.Removed(err) {
-		return fmt.Errorf("shmctl segment %d: %w", shmid, err)
+		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, err)
 	} else if e != nil && !segment.Removed(e) {
-		return fmt.Errorf("semctl set %d: %w", semid, e)
+		return fmt.Errorf("semctl IPC_RMID set %d: %w", semid, e)
 	}
 	return nil
 }

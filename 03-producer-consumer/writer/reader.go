@@ -26,7 +26,7 @@ func (r *reader) look() error {
 	for _, num := range []int{transfer.Write, transfer.Read} {
 		value, err := transfer.Semctl(r.semid, num, transfer.GETVAL, 0)
 		if err != nil {
-			return fmt.Errorf("semctl set %d: %w", r.semid, err)
+			return fmt.Errorf("semctl GETVAL set %d: %w", r.semid, err)
 		}
 		turns += value
 	}
@@ -56,7 +56,7 @@ func (r *reader) meet() error {
 	n, err := transfer.Semctl(r.semid, transfer.Read, transfer.GETPID, 0)
 	pid := int32(n)
 	if err != nil {
-		return fmt.Errorf("semctl set %d: %w", r.semid, err)
+		return fmt.Errorf("semctl GETPID set %d: %w", r.semid, err)
 	} else if r.met && pid != r.pid {
 		return fmt.Errorf("segment %d: the reader, pid %d, ended before it "+
 			"was done, and pid %d came in its place", r.shmid, r.pid, pid)
