@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -328,6 +329,9 @@ func enterSandbox(args []string) error {
 	}
 	const reportFD = 3
 	unix.CloseRange(reportFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) // whatever was inherited
+	// A signal that is ignored here would be ignored by the program, too.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP,
+		unix.SIGQUIT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
 	report := os.NewFile(reportFD, "report")
 	lacks := func(what string, err error) {
 		if err != nil {
