@@ -5,6 +5,7 @@ package shm_test
 import (
 	"flag"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"strconv"
 )
@@ -54,6 +55,8 @@ func values03(variant int) map[string]string {
 		"KEY": fmt.Sprintf("%#x", key), "KEYDEC": fmt.Sprintf("%x", key),
 		"SEMKEY": fmt.Sprintf("%#x", semkey), "SEMKEYDEC": fmt.Sprintf("%x", semkey),
 		"BUFFER": strconv.Itoa(buffer), "SIZE": strconv.Itoa(4 + buffer),
+		"BLOCK": strconv.Itoa(buffer - 1), "MORE": strconv.Itoa(buffer + 1),
+		"SWAPPED": strconv.Itoa(int(int32(bits.ReverseBytes32(uint32(buffer))))),
 	}
 }
 
