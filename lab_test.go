@@ -4,9 +4,11 @@ package shm_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -280,6 +282,7 @@ type labRun struct {
 	cause    string
 	finished map[string]*process
 	values   map[string]string // of the assignment
+	files    map[string][]byte // made by the command input
 }
 
 // A cause is what is likely if all its conditions hold.
@@ -324,6 +327,9 @@ func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	if run.failure != "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
+		slices.SortStableFunc(causes, func(a, b cause) int { // those with conditions first
+			return cmp.Compare(min(1, len(b.conditions)), min(1, len(a.conditions)))
+		})
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
@@ -392,13 +398,20 @@ func quotedWords(line string) (words []string, err error) {
 	return words, nil
 }
 
+// A labCommand is a command of a lab's scripts: how it is used, how many
+// arguments it needs at least, and what it does.
+type labCommand struct {
+	usage string
+	least int
+	do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
+}
+
+// moreCommands are those that only some labs need.
+var moreCommands = map[string]labCommand{}
+
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
-	usages := map[string]struct {
-		usage string
-		least int
-		do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
-	}{
+	usages := map[string]labCommand{
 		"start":   {"start NAME [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal NAME SIGNAL", 2, plain((*session).signalInLab)},
@@ -411,6 +424,7 @@ func labCommands() map[string]command {
 		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
 		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
 	}
+	maps.Copy(usages, moreCommands)
 	commands := map[string]command{}
 	for name, c := range usages {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
@@ -560,11 +574,23 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 		s.fail(ts, "%s crashed; %s", args[0], s.lastWords(p))
 	}
 	for _, want := range strings.Split(args[1], "|") {
-		if want == got || want == "any" || want == "fail" && got != "0" {
+		if want == "any" || isStatus(got, want) {
 			return
 		}
 	}
 	s.fail(ts, "%s %s; %s", args[0], ending(got), s.lastWords(p))
+}
+
+// isStatus tells whether a status is the one that a script wants. "fail" is any
+// but 0, and any signal; "error" is a status that a program chooses itself.
+func isStatus(got, want string) bool {
+	switch n, err := strconv.Atoi(got); want {
+	case "fail":
+		return got != "0" && got != "running"
+	case "error":
+		return err == nil && n >= 1 && n <= 125
+	}
+	return got == want
 }
 
 func ending(status string) string {
@@ -706,8 +732,12 @@ func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
 // runs, and the script has time.
 func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 	var state string
+	alone := 0 // how long only peers have run: they may still be at a step
 	ok := s.whole(s.lab.left, func() bool {
-		ended := s.allEnded()
+		if alone++; !s.allEnded() {
+			alone = 0
+		}
+		ended := alone > 50
 		is, now, err := s.look(args)
 		ts.Check(err)
 		if state = now; is == neg && ended {

@@ -66,7 +66,13 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	if later {
 		return
 	}
-	if !s.whole(s.lab.left, func() bool { return p.answers() >= p.told || p.within(0) }) {
+	alone := 0 // how long nobody has run who could let the step go on
+	if !s.whole(s.lab.left, func() bool {
+		if alone++; !s.allEnded() || words[0] == "pause" {
+			alone = 0
+		}
+		return p.answers() >= p.told || p.within(0) || alone > 50
+	}) || alone > 50 && p.answers() < p.told {
 		s.fail(ts, "%s is not possible: it waits still; %s", strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
@@ -100,13 +106,19 @@ func play([]string) error {
 		answer := "done"
 		if err := p.do(lines.Text()); err != nil {
 			answer = "error: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+		} else if p.said != "" {
+			answer += " " + p.said
 		}
+		p.said = ""
 		fmt.Println(answer)
 	}
 	return lines.Err()
 }
 
-type player struct{ mem []byte }
+type player struct {
+	mem  []byte
+	said string // what a step answers besides "done"
+}
 
 // moreSteps are those that only one lab needs.
 var moreSteps = map[string]func(p *player, args []string) error{}

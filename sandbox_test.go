@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -426,6 +427,7 @@ func whyNot(path string, err error) string {
 type capture struct {
 	r, w *os.File
 	done chan struct{}
+	held atomic.Bool // nobody is to read just now
 
 	lock sync.Mutex
 	text []byte    // the first of it
@@ -446,6 +448,9 @@ func (c *capture) follow() {
 	defer close(c.done)
 	buffer := make([]byte, 64<<10)
 	for {
+		for c.held.Load() {
+			time.Sleep(tick)
+		}
 		n, err := c.r.Read(buffer)
 		c.lock.Lock()
 		c.size += int64(n)
@@ -461,6 +466,7 @@ func (c *capture) follow() {
 // close is called when the program has ended. Another process may still have
 // its standard output, so the end of the pipe may not come.
 func (c *capture) close() {
+	c.held.Store(false)
 	for last, n := int64(-1), 0; n < 100; n++ {
 		select {
 		case <-c.done:

@@ -5,6 +5,7 @@ package shm_test
 import (
 	"flag"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -65,6 +66,8 @@ func values03(variant int) map[string]string {
 		"BUFFER": strconv.Itoa(buffer), "SIZE": strconv.Itoa(4 + buffer),
 		"ONELESS": strconv.Itoa(buffer - 1), "ONEMORE": strconv.Itoa(buffer + 1),
 		"KEYNUMBER": strconv.Itoa(key), "SEMKEYNUMBER": strconv.Itoa(semkey),
+		"BLOCK": strconv.Itoa(buffer - 1), "MORE": strconv.Itoa(buffer + 1),
+		"SWAPPED": strconv.Itoa(int(int32(bits.ReverseBytes32(uint32(buffer))))),
 	}
 }
 
