@@ -667,7 +667,8 @@ func (s *session) eof(ts *testscript.TestScript, args []string) {
 }
 
 // outputIs compares what a program printed on standard output with a file.
-// In the file $NAME stands for a variable, <n> for a number.
+// In the file $NAME stands for a variable, <n> for a number, <pid> for the
+// program's process id.
 func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	p := s.named(args[0])
 	if p == nil {
@@ -676,6 +677,7 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	want := ts.ReadFile(args[1])
 	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, nothing stands for anything
 	if !raw {
+		want = strings.ReplaceAll(want, "<pid>", strconv.Itoa(p.pid))
 		want = os.Expand(want, ts.Getenv)
 	}
 	c := p.captured[0]

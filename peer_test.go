@@ -60,6 +60,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		words = words[:3]
 	}
 	p.told++
+	p.toldAt = time.Now()
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}

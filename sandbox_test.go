@@ -186,11 +186,13 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
+	started := time.Now()
 	p, err := b.add(cmd)
 	cmd.ExtraFiles[0].Close()
 	if err != nil {
 		return nil, err
 	}
+	p.started = started
 	// The process closes this file when it becomes the program.
 	text, err := io.ReadAll(report)
 	if err != nil {
@@ -198,13 +200,17 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
+		if n, is := strings.CutPrefix(line, "pid: "); is {
+			p.pid, err = strconv.Atoi(n)
+			continue
+		}
 		if reason, failed := strings.CutPrefix(line, "exec: "); failed {
 			<-p.ended
 			return nil, startError(reason)
 		}
 		note(line)
 	}
-	return p, nil
+	return p, err
 }
 
 // add starts a program that ends with the sandbox.
@@ -369,6 +375,7 @@ func enterSandbox(args []string) error {
 	if _, err := unix.Setsid(); err != nil { // and so its own process group
 		lacks("session", err)
 	}
+	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
 	return err

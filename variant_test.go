@@ -81,7 +81,9 @@ func values04(variant int) map[string]string {
 		"KEY": strconv.Itoa(key), "SEMKEY": strconv.Itoa(semkey),
 		"KEYHEX": fmt.Sprintf("%#x", key), "SEMKEYHEX": fmt.Sprintf("%#x", semkey),
 		"PLACES": strconv.Itoa(places), "COUNT": strconv.Itoa(4 * places),
-		"SIZE": strconv.Itoa(4*places + 4),
+		"SIZE": strconv.Itoa(4*places + 4), "TABLE": strconv.Itoa(4*places - 4),
+		"LAST": strconv.Itoa(places - 1), "MORE": strconv.Itoa(places + 1),
+		"LARGER": strconv.Itoa(4*places + 100), "SMALLER": strconv.Itoa(4*places - 100),
 	}
 }
 
