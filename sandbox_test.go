@@ -99,6 +99,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		}
 	}
 	if !haveWorlds {
+		note("no namespaces can be had: programs see your files and processes, and reach the network")
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
@@ -147,7 +148,7 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 	}
 	cmd := exec.Command(filepath.Join(built, "sandbox"), string(text))
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + seenWork, "LANG=C.UTF-8"}
+		"HOME=" + seenWork, "LANG=C.UTF-8", "SANDBOX=" + b.dir}
 	if strings.HasPrefix(goRoot(), "/") { // so that "build" may call go
 		cmd.Env[0] += ":" + filepath.Join(goRoot(), "bin")
 	}
