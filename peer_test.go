@@ -40,6 +40,9 @@ import (
 //	semop KEY NUMBER N         waits until it can, except with -now
 //	setval KEY NUMBER VALUE
 //	rmsem KEY                  removes a set
+//	child STEP                 has a child of the peer do a step
+//	kill-child                 kills the child, and leaves it a zombie
+//	wait MILLISECONDS          does nothing for a while
 
 // tell has a peer do something. With -later it does not wait until that is
 // done: "await answers NAME" does.
@@ -106,7 +109,10 @@ func play([]string) error {
 	return lines.Err()
 }
 
-type player struct{ mem []byte }
+type player struct {
+	mem   []byte
+	child *child // of lab 01
+}
 
 // moreSteps are those that only one lab needs.
 var moreSteps = map[string]func(p *player, args []string) error{}

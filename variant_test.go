@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 )
 
 // The values of an assignment: keys, sizes and letters. Variant 0 is the
@@ -38,8 +39,16 @@ func values01(variant int) map[string]string {
 		"BUFFER": strconv.Itoa(buffer), "BLOCK": strconv.Itoa(buffer - 1),
 		"SIZE": strconv.Itoa(8 + buffer), "LAST": strconv.Itoa(8 + buffer - 1),
 	}
+	// Sizes of wrong layouts: without complete, and with 8 bytes for each number.
+	v["SIZE4"], v["SIZE16"] = strconv.Itoa(4+buffer), strconv.Itoa(16+buffer)
+	v["HALF"], v["REST"] = strconv.Itoa(buffer/2), strconv.Itoa(buffer-1-buffer/2)
+	v["HALFBLOCK"] = strings.Repeat(string(first+1), buffer/2)
+	v["MIDDLE"] = strconv.Itoa(8 + buffer/2)
 	for i := range 5 {
-		v[fmt.Sprintf("L%d", i+1)] = string(first + rune(i))
+		letter := string(first + rune(i))
+		v[fmt.Sprintf("L%d", i+1)] = letter
+		v[fmt.Sprintf("B%d", i+1)] = strings.Repeat(letter, buffer-1) // a block of it
+		v["LETTERS"] += letter
 	}
 	return v
 }
