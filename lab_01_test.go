@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -11,7 +12,9 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,8 +35,13 @@ func init() {
 	add("pace", "pace NAME FROM TO OP MILLISECONDS", lookPace)
 	add("blocks", "blocks KEY LETTERS", lookBlocks)
 	add("spacing", "spacing OP MILLISECONDS", lookSpacing)
+	add("cleared", "cleared", lookCleared)
+	add("gap", "gap NAME OP MILLISECONDS", lookGap)
+	add("speaks", "speaks NAME", lookSpeaks)
+	add("succeeded", "succeeded NAME", lookSucceeded)
 	moreSteps["child"] = (*player).childDoes
 	moreSteps["kill-child"] = (*player).killChild
+	moreSteps["catch"] = (*player).catch
 	moreSteps["wait"] = func(_ *player, args []string) error {
 		n, err := strconv.Atoi(args[0])
 		time.Sleep(time.Duration(n) * time.Millisecond)
@@ -56,13 +64,18 @@ type history struct {
 	letters string              // the blocks that were seen, each once
 	first   time.Time           // when the first was seen, and the last
 	last    time.Time
+	cleared string // a block was taken back
+	gaps    map[string]time.Duration
 }
 
-type counter struct{ switches, cpu, count int }
+type counter struct {
+	switches, cpu, count int
+	since                time.Time
+}
 
 func (s *session) history() *history {
 	if s.lab.history.looks == nil {
-		s.lab.history.looks = map[string]*counter{}
+		s.lab.history.looks, s.lab.history.gaps = map[string]*counter{}, map[string]time.Duration{}
 	}
 	return &s.lab.history
 }
@@ -80,7 +93,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 		return false, name + " has ended", nil
 	}
 	pids := tree(p.cmd.Process.Pid)
-	now := counter{}
+	now := counter{since: time.Now()}
 	for _, pid := range pids {
 		now.switches += switches(pid)
 		now.cpu += processorTime(pid)
@@ -99,6 +112,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 		c.cpu = now.cpu
 	}
 	if c.count >= 10 {
+		s.history().gaps[name] = time.Since(c.since) / 10
 		delete(all, name)
 		return true, name + " looks again and again", nil
 	}
@@ -179,6 +193,13 @@ func lookBlocks(s *session, args []string) (bool, string, error) {
 			w.first = w.last
 		}
 	}
+	if state == "" && w.letters != "" {
+		for field, at := range map[string]int{"cnt": 0, "buf": 8} {
+			if part, gone, _ := s.at(args[0], strconv.Itoa(at), 4); gone == "" && string(part) == "\x00\x00\x00\x00" {
+				w.cleared = fmt.Sprintf("%s was 0 after block %c", field, w.letters[len(w.letters)-1])
+			}
+		}
+	}
 	switch {
 	case w.letters == args[1]:
 		return true, "the blocks were " + w.letters, nil
@@ -186,6 +207,39 @@ func lookBlocks(s *session, args []string) (bool, string, error) {
 		return false, fmt.Sprintf("no block of %d equal letters was seen", size), nil
 	}
 	return false, fmt.Sprintf("the blocks were %s, not %s", short(w.letters), args[1]), nil
+}
+
+// lookCleared tells whether a block was taken back, while blocks were awaited.
+func lookCleared(s *session, _ []string) (bool, string, error) {
+	cleared := s.history().cleared
+	return cleared != "", cleared, nil
+}
+
+// lookGap compares the time between two looks of a program, as they were
+// awaited before.
+func lookGap(s *session, args []string) (bool, string, error) {
+	gap := s.history().gaps[args[0]]
+	is, err := compare(gap.Milliseconds(), args[1], args[2])
+	return is, fmt.Sprintf("%s looks once in %v", args[0], gap.Round(time.Millisecond)), err
+}
+
+// lookSpeaks tells whether a program has printed anything.
+func lookSpeaks(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	return p.stdout()+p.stderr() != "", args[0] + " has printed nothing", nil
+}
+
+// lookSucceeded tells whether a peer could do the last step that it was told.
+func lookSucceeded(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	answer := lastLine(p.stdout())
+	return answer == "done", strings.TrimPrefix(answer, "error: "), nil
 }
 
 // lookSpacing compares the time from the first block that was seen to the last.
@@ -259,6 +313,41 @@ func (c *capture) park() {
 	if held != nil {
 		<-held
 	}
+}
+
+// catch looks for a segment without a pause, and then at its cnt. When that is
+// not 0 any more, the block must be there. In so short a time the processes
+// may not run side by side: then nothing is seen.
+func (p *player) catch(args []string) error {
+	key, err := strconv.ParseInt(args[0], 0, 64)
+	block, e := strconv.Atoi(args[1])
+	if err = errors.Join(err, e); err != nil {
+		return err
+	}
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		id, err := unix.SysvShmGet(int(key), 0, 0)
+		if err != nil {
+			continue
+		}
+		mem, err := unix.SysvShmAttach(id, 0, 0)
+		if err != nil || len(mem) < 8+block {
+			return errors.Join(err, errors.New("the segment cannot be used"))
+		}
+		p.mem = mem
+		cnt := (*int32)(unsafe.Pointer(&mem[0]))
+		for time.Now().Before(end) {
+			for range 1000 {
+				if n := atomic.LoadInt32(cnt); n != 0 {
+					letters := bytes.Count(mem[8:8+block], mem[8:9])
+					if mem[8] == 0 || letters != block {
+						return fmt.Errorf("when cnt was %d, %d of %d bytes of the block were there", n, letters, block)
+					}
+					return nil
+				}
+			}
+		}
+	}
+	return errors.New("no block came")
 }
 
 // A child is another peer, that this peer has started and does not wait for:
