@@ -436,6 +436,10 @@ func (g *grade) writeJSON(file string) error {
 // gradeAll grades each folder of a directory. Each is graded by a process of
 // its own, so that none can disturb another.
 func gradeAll(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
@@ -552,7 +556,7 @@ func gradeApart(dir, file string) (r results, err error) {
 		args = append(args, "-only="+*onlyLabs)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Env = append(os.Environ(), builtVariable+"="+built)
+	cmd.Env = append(os.Environ(), builtVariable+"="+built, hideVariable+"="+filepath.Dir(dir))
 	text, err := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); err != nil && code != notAll && code != graderFail {
 		return r, fmt.Errorf("%w: %s", err, lastLine(string(text)))

@@ -32,6 +32,7 @@ const (
 	sandboxMemory    = 1 << 30  // bytes of private memory of one process
 	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
 	sandboxProcesses = 200      // processes and threads of one submission
+	sandboxSegments  = "65536"  // pages of System V shared memory
 	outputKept       = 1 << 20  // bytes of what a program prints
 )
 
@@ -81,6 +82,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 			return nil, fmt.Errorf("mount %s: %w", dir, err)
 		}
+		os.WriteFile("/proc/sys/kernel/shmall", []byte(sandboxSegments), 0) // root may
 	} else if err := os.Chmod(dir, 0o1777); err != nil {
 		return nil, err
 	}
@@ -125,7 +127,7 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 	if err != nil {
 		return nil, nil, err
 	}
-	here.Hide = append(here.Hide, root, built, b.submission, os.TempDir())
+	here.Hide = append(here.Hide, root, built, b.submission, os.TempDir(), os.Getenv(hideVariable))
 	in := seenSubmission
 	if ours != "" {
 		in = seenOurs
@@ -236,6 +238,9 @@ func (b *sandbox) end() {
 	if b.init == nil {
 		killOrphans()
 	}
+	if haveWorlds {
+		unix.Unmount(b.dir, unix.MNT_DETACH) // or the directory cannot be removed
+	}
 }
 
 // killOrphans kills the children of this process that it has not started: it
@@ -322,7 +327,7 @@ func enterSandbox(args []string) error {
 		return err
 	}
 	const reportFD = 3
-	unix.CloseOnExec(reportFD)
+	unix.CloseRange(reportFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) // whatever was inherited
 	report := os.NewFile(reportFD, "report")
 	lacks := func(what string, err error) {
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"log"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -39,6 +40,7 @@ type family struct {
 	seenWord    uint32
 	seenCounter int32
 	since       time.Time
+	hopeless    bool // at the last look, nobody could unlock the mutex
 	told        bool
 }
 
@@ -157,10 +159,10 @@ func (f *family) wait() error {
 }
 
 // stuck returns an error if there is no use in waiting any more: because ctx
-// has ended, or because nobody can unlock the mutex. The owner field does not
-// tell, since whoever dies between two instructions of lock or unlock leaves
-// 0 there. But if nothing has moved for a second, no stranger is attached,
-// and all of the family sleep, nobody has the mutex who could go on.
+// has ended, or because nobody can unlock the mutex. That is so if nothing has
+// moved for a second, no stranger is attached, and no child may unlock it. It
+// must be so at two looks in a row, since an owner may unlock and leave while
+// this process looks.
 func (f *family) stuck() error {
 	for len(f.ended) > 0 {
 		f.reap(<-f.ended)
@@ -169,8 +171,12 @@ func (f *family) stuck() error {
 		return context.Cause(f.ctx)
 	}
 	word, counter := f.mutex.word.Load(), atomic.LoadInt32(&f.counter)
-	if word == 0 || word != f.seenWord || counter != f.seenCounter {
+	// A robust mutex whose owner has died is as good as free. It stays so
+	// until somebody locks it, and perhaps all have done their rounds.
+	if word == 0 || word&ownerDied != 0 ||
+		word != f.seenWord || counter != f.seenCounter {
 		f.seenWord, f.seenCounter, f.since = word, counter, time.Now()
+		f.hopeless = false
 	}
 	stands, owner := time.Since(f.since), atomic.LoadInt32(&f.mutex.owner)
 	if stands < time.Second {
@@ -181,14 +187,15 @@ func (f *family) stuck() error {
 	if err != nil && !removed(err) {
 		return fmt.Errorf("shmctl segment %d: %w", f.shmid, err)
 	}
-	waiting := err == nil && int(ds.Nattch) == 1+len(f.children)
+	hopeless := err == nil && int(ds.Nattch) == 1+len(f.children)
 	for _, cmd := range f.children {
-		waiting = waiting && sleeps(cmd.Process.Pid)
+		hopeless = hopeless && !mayUnlock(cmd.Process.Pid, word)
 	}
-	if waiting {
+	if hopeless && f.hopeless {
 		return fmt.Errorf("nobody who is attached can unlock the mutex: its "+
 			"owner field is %d", owner)
 	}
+	f.hopeless = hopeless
 	if stands > 2*time.Second && !f.told {
 		log.Printf("still waiting: the owner of the mutex is %d", owner)
 		f.told = true
@@ -196,12 +203,32 @@ func (f *family) stuck() error {
 	return nil
 }
 
-// sleeps tells whether a process waits for something. One that is stopped, or
-// only slow, does not. See proc_pid_stat(5).
+// mayUnlock tells whether a child may have the mutex. The word of a robust
+// mutex names its owner. A normal one does not: whoever dies between two
+// instructions of lock or unlock leaves 0 in the owner field. But a child that
+// sleeps does not have it. It waits for it.
+func mayUnlock(pid int, word uint32) bool {
+	if *kind == "robust" {
+		return word&^waiters == uint32(pid)
+	}
+	return !sleeps(pid)
+}
+
+// sleeps tells whether all threads of a process wait for something. A thread
+// that is stopped, or only slow, does not. The state of the main thread is not
+// enough. The Go runtime may have taken the CPU from main, while it has the
+// mutex: then the main thread sleeps until another thread lets it go on, and
+// under load that one is slow. See proc_pid_stat(5).
 func sleeps(pid int) bool {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, state, _ := strings.Cut(string(text), ") ")
-	return strings.HasPrefix(state, "S")
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, thread := range threads {
+		text, _ := os.ReadFile(thread)
+		_, state, _ := strings.Cut(string(text), ") ")
+		if !strings.HasPrefix(state, "S") {
+			return false
+		}
+	}
+	return len(threads) > 0
 }
 
 // runChild is the main function of a child.

@@ -1,0 +1,95 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package main
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// When does the parent say that nobody can unlock the mutex? The test plays
+// the parent and its child.
+func TestStuck(t *testing.T) {
+	this, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := []*exec.Cmd{{Process: this}}
+	pid := uint32(this.Pid)
+	defer func(before string) { *kind = before }(*kind)
+	for _, c := range []struct {
+		what     string
+		kind     string
+		word     uint32
+		children []*exec.Cmd
+		attached int
+		want     bool
+	}{
+		{"normal, free", "normal", 0, nil, 1, false},
+		{"normal, and nobody could have it", "normal", 2, nil, 1, true},
+		{"normal, and a stranger may have it", "normal", 2, nil, 2, false},
+		{"normal, and a child works", "normal", 2, child, 2, false},
+		{"robust, free", "robust", 0, nil, 1, false},
+		{"robust, its owner died", "robust", ownerDied, nil, 1, false},
+		{"robust, its owner died, a child lives", "robust",
+			ownerDied | waiters, child, 2, false},
+		{"robust, and nobody has its number", "robust", pid, nil, 1, true},
+		{"robust, and a child has it", "robust",
+			pid | waiters, child, 2, false},
+		{"robust, and no child has it", "robust", pid + 1, child, 2, true},
+		{"robust, and a stranger may have it", "robust", pid, nil, 2, false},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			shmid, err := unix.SysvShmGet(unix.IPC_PRIVATE, size, 0o600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+			var s *shared
+			for range c.attached {
+				mem, err := unix.SysvShmAttach(shmid, 0, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer unix.SysvShmDetach(mem)
+				s = view(mem)
+			}
+			*kind = c.kind
+			s.mutex.word.Store(c.word)
+			f := newFamily(t.Context(), s, shmid)
+			defer f.cancel(nil)
+			f.told = true // what it says of a stranger is not of interest
+			f.children = c.children
+			if err := f.stuck(); err != nil {
+				t.Errorf("at the first look: %v", err)
+			}
+			f.since = f.since.Add(-time.Minute)
+			if err := f.stuck(); err != nil {
+				t.Errorf("at the only look after a while: %v", err)
+			}
+			if err := f.stuck(); (err != nil) != c.want {
+				t.Errorf("at the next look: %v", err)
+			}
+			s.counter++
+			if err := f.stuck(); err != nil {
+				t.Errorf("after something moved: %v", err)
+			}
+			f.since = f.since.Add(-time.Minute)
+			if err := f.stuck(); err != nil {
+				t.Errorf("at the only look after that: %v", err)
+			}
+		})
+	}
+}
+
+// The main thread of this process sleeps, and another one does this test: the
+// process does not sleep.
+func TestSleeps(t *testing.T) {
+	if sleeps(os.Getpid()) {
+		t.Error("this process is said to sleep")
+	}
+}
