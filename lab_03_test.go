@@ -26,8 +26,6 @@ import (
 
 func init() {
 	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
-	moreCommands["stall"] = labCommand{"stall NAME", 1, plain((*session).stall)}
-	moreCommands["drain"] = labCommand{"drain NAME", 1, plain((*session).drain)}
 
 	add := func(usage string, look func(*session, []string) (bool, string, error)) {
 		name, _, _ := strings.Cut(usage, " ")
@@ -93,16 +91,6 @@ func (s *session) input(ts *testscript.TestScript, args []string) {
 		s.lab.files = map[string][]byte{}
 	}
 	s.lab.files[args[0]] = all
-}
-
-// stall no longer reads what a program prints, so its pipe fills, and drain
-// reads it again.
-func (s *session) stall(ts *testscript.TestScript, args []string) {
-	s.process(ts, args[0]).captured[0].held.Store(true)
-}
-
-func (s *session) drain(ts *testscript.TestScript, args []string) {
-	s.process(ts, args[0]).captured[0].held.Store(false)
 }
 
 func lookSemaphoreMode(s *session, args []string) (bool, string, error) {
