@@ -67,7 +67,10 @@ type labScript struct {
 	needs      []string   // programs of the student
 }
 
-const defaultLimit = 20 * time.Second
+const (
+	defaultLimit = 20 * time.Second
+	aloneFor     = 300 // ticks that a script waits when no program of the student's runs
+)
 
 var (
 	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
@@ -760,7 +763,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		if alone++; !s.allEnded() {
 			alone = 0
 		}
-		ended := alone > 50
+		ended := alone > aloneFor
 		is, now, err := s.look(args)
 		ts.Check(err)
 		if state = now; is == neg && ended {

@@ -74,8 +74,8 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		if alone++; !s.allEnded() || words[0] == "pause" {
 			alone = 0
 		}
-		return p.answers() >= p.told || p.within(0) || alone > 50
-	}) || alone > 50 && p.answers() < p.told {
+		return p.answers() >= p.told || p.within(0) || alone > aloneFor
+	}) || alone > aloneFor && p.answers() < p.told {
 		s.fail(ts, "%s is not possible: it waits still; %s", strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")

@@ -104,6 +104,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	}
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
+	// Package os asks once, by a child, whether there are pidfds: that child
+	// must not be the first.
+	os.FindProcess(os.Getpid())
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		note("programs can see other processes: " + err.Error())
 		return b, nil
