@@ -494,9 +494,8 @@ func lookStatus(s *session, args []string) (bool, string, error) {
 		return false, args[0] + " was not started", nil
 	}
 	got := p.status()
-	is := slices.ContainsFunc(strings.Split(args[1], "|"), func(want string) bool {
-		return isStatus(got, want)
-	})
+	is := got != "running" && isStatus(got, args[1]) ||
+		slices.Contains(strings.Split(args[1], "|"), got)
 	return is, args[0] + " " + ending(got), nil
 }
 

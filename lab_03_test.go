@@ -26,8 +26,6 @@ import (
 
 func init() {
 	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
-	moreCommands["stall"] = labCommand{"stall NAME", 1, plain((*session).stall)}
-	moreCommands["drain"] = labCommand{"drain NAME", 1, plain((*session).drain)}
 
 	add := func(usage string, look func(*session, []string) (bool, string, error)) {
 		name, _, _ := strings.Cut(usage, " ")
@@ -35,6 +33,9 @@ func init() {
 		l.usage, l.look = usage, look
 		lookers[name] = l
 	}
+	add("key KEY OP N", func(_ *session, args []string) (bool, string, error) {
+		return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
+	})
 	add("semmode KEY OP OCTAL", lookSemaphoreMode)
 	add("woke NAME OP N", lookWoke)
 	add("unread NAME OP N", lookUnread)
@@ -46,6 +47,7 @@ func init() {
 	moreSteps["send"] = (*player).send
 	moreSteps["end"] = (*player).sendEnd
 	moreSteps["receive"] = (*player).receive
+	moreSteps["next"] = (*player).next
 	moreSteps["leave"] = (*player).leave
 	moreSteps["pause"] = func(_ *player, args []string) error {
 		seconds, err := strconv.ParseFloat(args[0], 64)
@@ -93,16 +95,6 @@ func (s *session) input(ts *testscript.TestScript, args []string) {
 		s.lab.files = map[string][]byte{}
 	}
 	s.lab.files[args[0]] = all
-}
-
-// stall no longer reads what a program prints, so its pipe fills, and drain
-// reads it again.
-func (s *session) stall(ts *testscript.TestScript, args []string) {
-	s.process(ts, args[0]).captured[0].held.Store(true)
-}
-
-func (s *session) drain(ts *testscript.TestScript, args []string) {
-	s.process(ts, args[0]).captured[0].held.Store(false)
 }
 
 func lookSemaphoreMode(s *session, args []string) (bool, string, error) {
@@ -298,6 +290,21 @@ func (p *player) receive(args []string) error {
 		}
 	}
 	return nil
+}
+
+// next SEMKEY is the reader's V(0) and its next P(1), which waits already when
+// V(0) is made. So it gets the turn even if the writer then removes the set.
+func (p *player) next(args []string) error {
+	key, err := strconv.ParseUint(args[0], 0, 32)
+	if err != nil {
+		return err
+	}
+	id, done := semget(int(key), 0, 0), make(chan error)
+	go func() { done <- p.semop(args[0], 1, -1) }()
+	for semctl(id, 1, 14) == 0 { // GETNCNT
+		time.Sleep(time.Millisecond)
+	}
+	return errors.Join(p.semop(args[0], 0, +1), <-done)
 }
 
 // leave SEMKEY is the last act of a reader: V(0).

@@ -40,6 +40,9 @@ import (
 //	semop KEY NUMBER N         waits until it can, except with -now
 //	setval KEY NUMBER VALUE
 //	rmsem KEY                  removes a set
+//	child STEP                 has a child of the peer do a step
+//	kill-child                 kills the child, and leaves it a zombie
+//	wait MILLISECONDS          does nothing for a while
 
 // tell has a peer do something. With -later it does not wait until that is
 // done: "await answers NAME" does.
@@ -72,8 +75,8 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		if alone++; !s.allEnded() || words[0] == "pause" {
 			alone = 0
 		}
-		return p.answers() >= p.told || p.within(0) || alone > 50
-	}) || alone > 50 && p.answers() < p.told {
+		return p.answers() >= p.told || p.within(0) || alone > aloneFor
+	}) || alone > aloneFor && p.answers() < p.told {
 		s.fail(ts, "%s is not possible: it waits still; %s", strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
@@ -117,8 +120,9 @@ func play([]string) error {
 }
 
 type player struct {
-	mem  []byte
-	said string // what a step answers besides "done"
+	mem   []byte
+	said  string // what a step answers besides "done"
+	child *child // of lab 01
 }
 
 // moreSteps are those that only one lab needs.

@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -16,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -105,6 +105,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	}
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
+	// Package os asks once, by a child, whether there are pidfds: that child
+	// must not be the first.
+	os.FindProcess(os.Getpid())
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		note("programs can see other processes: " + err.Error())
 		return b, nil
@@ -435,12 +438,15 @@ func whyNot(path string, err error) string {
 type capture struct {
 	r, w *os.File
 	done chan struct{}
-	held atomic.Bool // nobody is to read just now
 
 	lock sync.Mutex
 	text []byte    // the first of it
 	size int64     // how much it was
 	sum  hash.Hash // of all of it
+
+	lines        []time.Time   // when the first lines came
+	held, parked chan struct{} // see holdOutput
+	filling      int           // bytes of its filling that are still in the pipe
 }
 
 func newCapture() (*capture, error) {
@@ -456,16 +462,24 @@ func (c *capture) follow() {
 	defer close(c.done)
 	buffer := make([]byte, 64<<10)
 	for {
-		for c.held.Load() {
-			time.Sleep(tick)
-		}
 		n, err := c.r.Read(buffer)
 		c.lock.Lock()
-		c.size += int64(n)
-		c.sum.Write(buffer[:n])
-		c.text = append(c.text, buffer[:min(n, outputKept-len(c.text))]...)
+		text := buffer[:n]
+		if c.filling > 0 && n > 0 {
+			printed := bytes.ReplaceAll(text, []byte{0}, nil)
+			c.filling -= n - len(printed)
+			text = printed
+		}
+		c.size += int64(len(text))
+		c.sum.Write(text)
+		c.text = append(c.text, text[:min(len(text), outputKept-len(c.text))]...)
+		for range min(bytes.Count(text, []byte("\n")), 100-len(c.lines)) {
+			c.lines = append(c.lines, time.Now())
+		}
 		c.lock.Unlock()
-		if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.park()
+		} else if err != nil {
 			return
 		}
 	}
@@ -474,7 +488,7 @@ func (c *capture) follow() {
 // close is called when the program has ended. Another process may still have
 // its standard output, so the end of the pipe may not come.
 func (c *capture) close() {
-	c.held.Store(false)
+	c.releaseOutput()
 	for last, n := int64(-1), 0; n < 100; n++ {
 		select {
 		case <-c.done:
