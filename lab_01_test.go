@@ -251,8 +251,9 @@ func lookSpacing(s *session, args []string) (bool, string, error) {
 }
 
 // holdOutput fills the pipe to which a program prints, and reads no more: the
-// program's next write waits. releaseOutput goes on.
-func (c *capture) holdOutput() error {
+// program's next write waits. releaseOutput goes on. With room for so many
+// bytes, less than a page, these can still be written.
+func (c *capture) holdOutput(room int) error {
 	c.lock.Lock()
 	c.held, c.parked = make(chan struct{}), make(chan struct{})
 	c.lock.Unlock()
@@ -272,6 +273,17 @@ func (c *capture) holdOutput() error {
 			return
 		}
 		defer unix.Close(w)
+		if room > 0 { // the pipe has pages, and a write goes on in the last one
+			size, err := unix.FcntlInt(uintptr(w), unix.F_GETPIPE_SZ, 0)
+			page := os.Getpagesize()
+			for size -= room; err == nil && size > 0; size -= min(size, page) {
+				var n int
+				n, err = unix.Write(w, make([]byte, min(size, page)))
+				c.filling += max(n, 0)
+			}
+			failed = err
+			return
+		}
 		for _, size := range []int{4096, 1} {
 			for {
 				n, err := unix.Write(w, make([]byte, size))

@@ -431,7 +431,7 @@ func labCommands() map[string]command {
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
 		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},
-		"hold":    {"hold NAME", 1, plain((*session).hold)},
+		"hold":    {"hold NAME [LINE]", 1, plain((*session).hold)},
 		"release": {"release NAME", 1, plain((*session).release)},
 		"see":     {"see CONDITION", 1, (*session).see},
 		"await":   {"await CONDITION", 1, (*session).await},
@@ -739,9 +739,14 @@ func firstLine(text string) string {
 	return line + "\n"
 }
 
-// hold stops a program when it prints something next, and release lets it go.
+// hold stops a program when it prints something next, or, with a line, when it
+// prints something after that. release lets it go.
 func (s *session) hold(ts *testscript.TestScript, args []string) {
-	ts.Check(s.process(ts, args[0]).captured[0].holdOutput())
+	p, room := s.process(ts, args[0]), 0
+	if len(args) > 1 {
+		room = len(strings.ReplaceAll(args[1], "<pid>", strconv.Itoa(p.pid))) + 1
+	}
+	ts.Check(p.captured[0].holdOutput(room))
 }
 
 func (s *session) release(ts *testscript.TestScript, args []string) {
