@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -105,6 +106,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	}
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
+	// Package os asks once, by a child, whether there are pidfds: that child
+	// must not be the first.
+	os.FindProcess(os.Getpid())
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		note("programs can see other processes: " + err.Error())
 		return b, nil
@@ -187,11 +191,13 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
+	started := time.Now()
 	p, err := b.add(cmd)
 	cmd.ExtraFiles[0].Close()
 	if err != nil {
 		return nil, err
 	}
+	p.started = started
 	// The process closes this file when it becomes the program.
 	text, err := io.ReadAll(report)
 	if err != nil {
@@ -199,13 +205,17 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
+		if n, is := strings.CutPrefix(line, "pid: "); is {
+			p.pid, err = strconv.Atoi(n)
+			continue
+		}
 		if reason, failed := strings.CutPrefix(line, "exec: "); failed {
 			<-p.ended
 			return nil, startError(reason)
 		}
 		note(line)
 	}
-	return p, nil
+	return p, err
 }
 
 // add starts a program that ends with the sandbox.
@@ -373,6 +383,7 @@ func enterSandbox(args []string) error {
 	if _, err := unix.Setsid(); err != nil { // and so its own process group
 		lacks("session", err)
 	}
+	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
 	return err
@@ -436,6 +447,10 @@ type capture struct {
 	text []byte    // the first of it
 	size int64     // how much it was
 	sum  hash.Hash // of all of it
+
+	lines        []time.Time   // when the first lines came
+	held, parked chan struct{} // see holdOutput
+	filling      int           // bytes of its filling that are still in the pipe
 }
 
 func newCapture() (*capture, error) {
@@ -453,11 +468,22 @@ func (c *capture) follow() {
 	for {
 		n, err := c.r.Read(buffer)
 		c.lock.Lock()
-		c.size += int64(n)
-		c.sum.Write(buffer[:n])
-		c.text = append(c.text, buffer[:min(n, outputKept-len(c.text))]...)
+		text := buffer[:n]
+		if c.filling > 0 && n > 0 {
+			printed := bytes.ReplaceAll(text, []byte{0}, nil)
+			c.filling -= n - len(printed)
+			text = printed
+		}
+		c.size += int64(len(text))
+		c.sum.Write(text)
+		c.text = append(c.text, text[:min(len(text), outputKept-len(c.text))]...)
+		for range min(bytes.Count(text, []byte("\n")), 100-len(c.lines)) {
+			c.lines = append(c.lines, time.Now())
+		}
 		c.lock.Unlock()
-		if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.park()
+		} else if err != nil {
 			return
 		}
 	}
@@ -466,6 +492,7 @@ func (c *capture) follow() {
 // close is called when the program has ended. Another process may still have
 // its standard output, so the end of the pipe may not come.
 func (c *capture) close() {
+	c.releaseOutput()
 	for last, n := int64(-1), 0; n < 100; n++ {
 		select {
 		case <-c.done:

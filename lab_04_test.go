@@ -1,0 +1,193 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// What lab 04 looks at besides: who holds a lock, and which process is in a
+// line of the table.
+
+func init() {
+	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
+		l := lookers[name]
+		l.usage, l.look = usage, look
+		lookers[name] = l
+	}
+	add("holds", "holds NAME KEY", lookHolds)
+	add("itself", "itself NAME KEY", lookItself)
+	add("abandoned", "abandoned KEY", lookAbandoned)
+	add("line", "line KEY INDEX NAME", lookLine)
+	add("once", "once KEY NAME", lookOnce)
+	add("age", "age NAME OP SECONDS", lookAge)
+	add("since", "since NAME OP SECONDS", lookSince)
+	add("settled", "settled NAME", lookSettled)
+}
+
+// holder is the value of the only semaphore of a set, and the process that
+// used it last.
+func holder(key string) (value, pid int, state string, err error) {
+	id, state, err := findSemaphores(key)
+	if state != "" || err != nil {
+		return 0, 0, state, err
+	}
+	return semctl(id, 0, 12), semctl(id, 0, 11), "", nil // GETVAL, GETPID
+}
+
+// lookHolds tells whether a program has the lock.
+func lookHolds(s *session, args []string) (bool, string, error) {
+	value, pid, state, err := holder(args[1])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	p := s.named(args[0])
+	is := value == 0 && s.belongs(pid, args[0]) && !p.within(0)
+	who := s.whose(pid)
+	switch {
+	case value != 0:
+		state = fmt.Sprintf("%s does not have the lock: the semaphore is %d", args[0], value)
+	case is:
+		state = args[0] + " has the lock"
+	default:
+		state = fmt.Sprintf("%s does not have the lock: %s was the last to use the semaphore", args[0], who)
+	}
+	return is, state, nil
+}
+
+// whose says to which program a process belongs.
+func (s *session) whose(pid int) string {
+	for name := range s.running {
+		if s.belongs(pid, name) {
+			return name
+		}
+	}
+	if pid == 0 {
+		return "nobody"
+	}
+	return fmt.Sprintf("a process that has ended (%d)", pid)
+}
+
+// lookItself tells whether the process that was started is the one that used
+// the semaphore last, and not a child of it.
+func lookItself(s *session, args []string) (bool, string, error) {
+	_, pid, state, err := holder(args[1])
+	p := s.named(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	is := pid == p.cmd.Process.Pid
+	return is, fmt.Sprintf("the process that has used the semaphore is %sthe one that was started as %s",
+		notUnless(is), args[0]), nil
+}
+
+// lookAbandoned tells whether the lock is held and the process that has used
+// it last does not run any more.
+func lookAbandoned(s *session, args []string) (bool, string, error) {
+	value, pid, state, err := holder(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	for _, p := range s.running {
+		if !p.within(0) && slices.Contains(tree(p.cmd.Process.Pid), pid) {
+			return false, "the process that used the semaphore last runs", nil
+		}
+	}
+	return value == 0 && pid != 0, fmt.Sprintf("the semaphore is %d, and the process that used it last has ended", value), nil
+}
+
+// lookLine tells whether a line of the table has the pid of a program.
+func lookLine(s *session, args []string) (bool, string, error) {
+	index, err := strconv.Atoi(args[1])
+	if err != nil {
+		return false, "", err
+	}
+	p := s.named(args[2])
+	if p == nil {
+		return false, args[2] + " was not started", nil
+	}
+	return lookNumber(4)(s, []string{args[0], strconv.Itoa(4 * index), "=", strconv.Itoa(p.pid)})
+}
+
+// lookAge is for how long a program runs. The machine may be slow: so only
+// "at least" is a proof.
+func lookAge(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	return lookTime(time.Since(p.started), args, "after it was started")
+}
+
+// lookSince is how long ago a peer was told something.
+func lookSince(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	return lookTime(time.Since(p.toldAt), args, "after the lock was given back")
+}
+
+func lookTime(passed time.Duration, args []string, what string) (bool, string, error) {
+	seconds, err := strconv.ParseFloat(args[2], 64)
+	if err != nil {
+		return false, "", err
+	}
+	limit := time.Duration(seconds * float64(time.Second))
+	is, err := compare(int64(passed), args[1], strconv.FormatInt(int64(limit), 10))
+	return is, fmt.Sprintf("this was %.2f s %s", passed.Seconds(), what), err
+}
+
+// lookSettled tells whether all threads of a program sleep.
+func lookSettled(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	for _, pid := range tree(p.cmd.Process.Pid) {
+		if !idle(pid, "S") {
+			return false, args[0] + " does not sleep", nil
+		}
+	}
+	return true, args[0] + " sleeps", nil
+}
+
+// lookOnce tells whether a program's pid is in exactly one line that is in
+// use, and whether that is the line that the program has printed.
+func lookOnce(s *session, args []string) (bool, string, error) {
+	p := s.named(args[1])
+	text, state, err := s.contents(args[0])
+	if p == nil || state != "" || err != nil {
+		return false, state, err
+	}
+	words := make([]int, len(text)/4)
+	for i := range words {
+		words[i] = int(int32(binary.LittleEndian.Uint32(text[4*i:])))
+	}
+	count := words[len(words)-1]
+	lines := words[:min(max(count, 0), len(words)-1)]
+	var at []string
+	for i, pid := range lines {
+		if pid == p.pid {
+			at = append(at, strconv.Itoa(i))
+		}
+	}
+	switch {
+	case len(at) == 0:
+		state = fmt.Sprintf("the process id of %s is in none of the %d lines", args[1], count)
+	case len(at) > 1:
+		state = fmt.Sprintf("the process id of %s is in the lines %s", args[1], strings.Join(at, ", "))
+	default:
+		index, _ := strconv.Atoi(at[0])
+		if strings.Contains(p.stdout(), fmt.Sprintf("Updated count to %d\n", index+1)) {
+			return true, fmt.Sprintf("%s is in line %d", args[1], index), nil
+		}
+		state = fmt.Sprintf("%s is in line %d, and printed %s", args[1], index, short(p.stdout()))
+	}
+	return false, state, nil
+}
