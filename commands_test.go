@@ -55,6 +55,7 @@ type process struct {
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab
 	woke     int           // when it was first asked how often it woke up, plus 1
+	watcher  *watcher      // if it was started with -watched
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.

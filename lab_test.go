@@ -425,7 +425,7 @@ var moreCommands = map[string]labCommand{}
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
 	usages := map[string]labCommand{
-		"start":   {"start NAME [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"start":   {"start NAME [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal NAME SIGNAL", 2, plain((*session).signalInLab)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
@@ -501,8 +501,14 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is running already", name)
 	}
 	delete(run.finished, name)
-	file, input := strings.CutPrefix(args[1], "-stdin=")
 	args = args[1:]
+	if point, watched := strings.CutPrefix(args[0], "-watched="); watched {
+		w, err := newWatcher(point)
+		ts.Check(err)
+		run.box.watcher = w
+		args = args[1:]
+	}
+	file, input := strings.CutPrefix(args[0], "-stdin=")
 	var stdin, keyboard *os.File
 	if input {
 		args = args[1:]

@@ -39,10 +39,11 @@ const (
 
 // A sandbox is what the programs of one script have in common.
 type sandbox struct {
-	dir        string // their /tmp: a file system of its own
-	submission string // the student's folder, which they see and cannot change
-	uid        int    // as whom they run; 0 if nobody else can be had
-	building   bool   // the submission's own build may write there
+	dir        string   // their /tmp: a file system of its own
+	submission string   // the student's folder, which they see and cannot change
+	uid        int      // as whom they run; 0 if nobody else can be had
+	building   bool     // the submission's own build may write there
+	watcher    *watcher // of the program that is started next
 	init       *process
 	running    []*process
 }
@@ -53,6 +54,7 @@ type inSandbox struct {
 	Hide                  []string // directories that the program must not see
 	UID                   int
 	Namespaces, Building  bool
+	Watched               bool   // the grader is asked about its calls
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
 }
@@ -124,7 +126,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 // directory of ours.
 func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, Argv: slices.Clone(argv), Processes: sandboxProcesses}
+		Namespaces: haveWorlds, Building: b.building, Watched: b.watcher != nil, Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes
 		here.Processes += uint64(tasksOf(os.Getuid()))
 	}
@@ -191,13 +193,18 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
+	w, watching := b.watcher, func() {}
+	if b.watcher = nil; w != nil {
+		watching = w.watch(cmd)
+	}
 	started := time.Now()
 	p, err := b.add(cmd)
 	cmd.ExtraFiles[0].Close()
+	watching()
 	if err != nil {
 		return nil, err
 	}
-	p.started = started
+	p.started, p.watcher = started, w
 	// The process closes this file when it becomes the program.
 	text, err := io.ReadAll(report)
 	if err != nil {
@@ -384,6 +391,9 @@ func enterSandbox(args []string) error {
 		lacks("session", err)
 	}
 	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
+	if here.Watched {
+		lacks("calls cannot be watched", letWatch(reportFD+1))
+	}
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
 	return err
