@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -52,6 +53,7 @@ type watcher struct {
 	calls   map[string][]int        // the processes that have made a call
 	seen    []int                   // all processes
 	creator int                     // the first that has called shmget
+	fixed   bool                    // a process has given shmat an address
 	before  map[int]map[uint64]bool // where each had a segment before its shmat
 	where   map[int]map[uint64]bool // and at its latest call
 	held    notification            // the call that is held
@@ -140,6 +142,9 @@ func (w *watcher) holds(n notification) bool {
 	has := attaches(pid)
 	if name == "shmat" && w.before[pid] == nil {
 		w.before[pid] = has
+	}
+	if name == "shmat" && n.args[1] != 0 {
+		w.fixed = true
 	}
 	if len(has) > 0 {
 		w.where[pid] = has
@@ -243,7 +248,9 @@ func init() {
 	add("over", "over NAME", watched06(lookOver))
 	add("list", "list KEY VALUES", lookList)
 	add("link", "link KEY INDEX OP N", lookLink)
-	add("values", "values NAME FIRST COUNT", lookValues)
+	add("values", "values NAME LIST", lookValues)
+	add("blank", "blank KEY", lookBlank)
+	add("fixed", "fixed NAME", watched06(lookFixed))
 	add("unchanged", "unchanged KEY", lookUnchanged)
 	maps.Copy(moreCommands, map[string]labCommand{
 		"go-on":    {"go-on NAME", 1, plain((*session).goOn)},
@@ -493,22 +500,60 @@ func lookLink(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("link %d of the list is %d", i, links[i]), err
 }
 
-// lookValues tells whether a program has printed the list FIRST, FIRST+1 and so
-// on, of COUNT nodes.
+// lookValues tells whether a program has printed lines with these values, and
+// no others: "7,11", or "1000..1254". The lines of the assignment, character
+// for character, are for the command output.
 func lookValues(s *session, args []string) (bool, string, error) {
-	first, e1 := strconv.Atoi(args[1])
-	count, e2 := strconv.Atoi(args[2])
 	p := s.named(args[0])
 	if p == nil {
-		return false, args[0] + " was not started", errors.Join(e1, e2)
+		return false, args[0] + " was not started", nil
 	}
-	want := "Reading linked list from shared memory:\n"
-	for i := range count {
-		want += fmt.Sprintf("  value = %d\n", first+i)
+	var got []string
+	for _, m := range valueLine.FindAllStringSubmatch(p.stdout(), -1) {
+		got = append(got, m[1])
 	}
-	got := p.stdout()
-	return got == want, fmt.Sprintf("%s has printed %d lines, and should print %d of other text or number",
-		args[0], strings.Count(got, "\n"), count+1), errors.Join(e1, e2)
+	want := args[1]
+	if from, to, is := strings.Cut(args[1], ".."); is {
+		first, e1 := strconv.Atoi(from)
+		last, e2 := strconv.Atoi(to)
+		if err := errors.Join(e1, e2); err != nil {
+			return false, "", err
+		}
+		want = ""
+		for n := first; n <= last; n++ {
+			want += "," + strconv.Itoa(n)
+		}
+		want = want[1:]
+	}
+	values := strings.Join(got, ",")
+	if values == "" {
+		return false, args[0] + " has printed no values", nil
+	}
+	return values == want, fmt.Sprintf("%s has printed the values %s", args[0], shortened(values)), nil
+}
+
+var valueLine = regexp.MustCompile(`(?m)^ *value *= *(\S+)$`)
+
+func shortened(text string) string {
+	if len(text) > 60 {
+		return text[:40] + "…"
+	}
+	return text
+}
+
+// lookBlank tells whether all bytes of a segment are 0.
+func lookBlank(s *session, args []string) (bool, string, error) {
+	text, state, err := s.contents(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	is := len(bytes.Trim(text, "\x00")) == 0
+	return is, fmt.Sprintf("the segment is %sblank", notUnless(is)), nil
+}
+
+// lookFixed tells whether a process has given shmat an address.
+func lookFixed(s *session, p *process, w *watcher, args []string) (bool, string, error) {
+	return w.fixed, fmt.Sprintf("%s has %sgiven shmat an address", args[0], notUnless(w.fixed)), nil
 }
 
 // lookUnchanged tells whether a segment is as it was when the script said
