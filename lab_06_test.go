@@ -632,9 +632,15 @@ func (s *session) spendID(ts *testscript.TestScript, _ []string) {
 	ts.Check(err)
 }
 
-// stepList is the step "list COUNT [OFFSET:VALUE]...": the peer stores nodes
-// at these offsets, each with a link to the next one, and -1 in the last.
+// stepList is the step "list [-keep] COUNT [OFFSET:VALUE]...": the peer stores
+// nodes at these offsets, each with a link to the next one, and -1 in the last.
+// All other bytes become 0, if they are not to be kept.
 func stepList(p *player, args []string) error {
+	if args[0] == "-keep" {
+		args = args[1:]
+	} else {
+		clear(p.mem)
+	}
 	var offsets []int
 	var values []int64
 	count, err := strconv.ParseInt(args[0], 0, 32)
@@ -668,6 +674,7 @@ func stepSeries(p *player, args []string) error {
 	if args[3] != "" {
 		distance, _ = strconv.Atoi(args[3])
 	}
+	clear(p.mem)
 	var offsets []int
 	var values []int64
 	for i := range n {
