@@ -5,6 +5,7 @@ package shm_test
 import (
 	"encoding/binary"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,12 @@ func init() {
 	add("itself", "itself NAME KEY", lookItself)
 	add("abandoned", "abandoned KEY", lookAbandoned)
 	add("line", "line KEY INDEX NAME", lookLine)
+	add("shifted", "shifted KEY", lookShifted)
+	add("count-first", "count-first KEY", lookCountFirst)
+	add("misnamed", "misnamed", lookMisnamed)
+	add("twice", "twice", lookTwice)
+	add("intruded", "intruded PEER KEY", lookIntruded)
+	add("slept-outside", "slept-outside KEY", lookSleptOutside)
 	add("once", "once KEY NAME", lookOnce)
 	add("age", "age NAME OP SECONDS", lookAge)
 	add("since", "since NAME OP SECONDS", lookSince)
@@ -190,4 +197,114 @@ func lookOnce(s *session, args []string) (bool, string, error) {
 		state = fmt.Sprintf("%s is in line %d, and printed %s", args[1], index, short(p.stdout()))
 	}
 	return false, state, nil
+}
+
+// students are the programs of the script that are not peers.
+func (s *session) students() (all []*process) {
+	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
+		for _, p := range programs {
+			if p.told == 0 {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+var (
+	updatedLine = regexp.MustCompile(`(?m)^Process (\d+): Updated count to (\d+)$`)
+	anyLine     = regexp.MustCompile(`(?m)^Process (\d+): `)
+)
+
+// last is the program that has printed the highest count, and the numbers in
+// the segment.
+func (s *session) last(key string) (p *process, n int, words []int, state string, err error) {
+	text, state, err := s.contents(key)
+	for i := 0; i+4 <= len(text); i += 4 {
+		words = append(words, int(int32(binary.LittleEndian.Uint32(text[i:]))))
+	}
+	for _, q := range s.students() {
+		if m := updatedLine.FindStringSubmatch(q.stdout()); m != nil {
+			if k, _ := strconv.Atoi(m[2]); k > n && k < len(words) {
+				p, n = q, k
+			}
+		}
+	}
+	return p, n, words, state, err
+}
+
+// lookShifted tells whether the last line is one too far.
+func lookShifted(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	// As it was before the last line, or when that was written over count.
+	is := (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid
+	return is, fmt.Sprintf("process id %d is %sin line %d", p.pid, notUnless(is), n), nil
+}
+
+// lookCountFirst tells whether count stands at offset 0.
+func lookCountFirst(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	return words[0] == n && words[n] == p.pid && words[len(words)-1] != n, fmt.Sprintf("the int32 at offset 0 is %d", words[0]), nil
+}
+
+// lookMisnamed tells whether a program has printed another process id than
+// its own.
+func lookMisnamed(s *session, _ []string) (bool, string, error) {
+	for _, p := range s.students() {
+		if m := anyLine.FindStringSubmatch(p.stdout()); m != nil && m[1] != strconv.Itoa(p.pid) {
+			return true, fmt.Sprintf("process %d has printed the id %s", p.pid, m[1]), nil
+		}
+	}
+	return false, "the ids are right", nil
+}
+
+// lookTwice tells whether two programs have printed the same count.
+func lookTwice(s *session, _ []string) (bool, string, error) {
+	seen := map[string]bool{}
+	for _, p := range s.students() {
+		if m := updatedLine.FindStringSubmatch(p.stdout()); m != nil {
+			if seen[m[2]] {
+				return true, "two have printed the count " + m[2], nil
+			}
+			seen[m[2]] = true
+		}
+	}
+	return false, "no count was printed twice", nil
+}
+
+// lookIntruded tells whether another process has used the semaphore although
+// a peer had the lock: the last that the peer did was a P.
+func lookIntruded(s *session, args []string) (bool, string, error) {
+	p := s.running[args[0]]
+	_, pid, state, err := holder(args[1])
+	if p == nil || state != "" || err != nil {
+		return false, state, err
+	}
+	is := p.holds && p.answers() == p.told && !s.belongs(pid, args[0])
+	return is, fmt.Sprintf("while %s had the lock, it was %sused by another", args[0], notUnless(is)), nil
+}
+
+// lookSleptOutside tells whether the lock is free although a program sleeps,
+// or has done all that it has to.
+func lookSleptOutside(s *session, args []string) (bool, string, error) {
+	value, _, state, err := holder(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	for _, p := range s.students() {
+		if value == 1 && strings.Contains(p.stdout(), "Exiting") {
+			return true, "the semaphore is 1, and a program was not seen with the lock", nil
+		}
+		calls := waitsIn(p.cmd.Process.Pid)
+		if value == 1 && !p.within(0) && (slices.Contains(calls, "sleep") || slices.Contains(calls, "write")) {
+			return true, "the semaphore is 1, and a program sleeps", nil
+		}
+	}
+	return false, "no program sleeps without the lock", nil
 }

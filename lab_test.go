@@ -339,7 +339,8 @@ func (run *labRun) setup(env *testscript.Env) error {
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	if run.failure != "" {
-		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
+		common := commonCauses(run.sub.lab, run.values)
+		causes := slices.Concat(common["surely"], run.causes, common["likely"])
 		slices.SortStableFunc(causes, func(a, b cause) int { // those without a condition are the last
 			return cmp.Compare(min(len(b.conditions), 1), min(len(a.conditions), 1))
 		})
@@ -368,15 +369,14 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the
 // failure of any script of the lab.
-func commonCauses(l *lab, values map[string]string) (causes []cause) {
+func commonCauses(l *lab, values map[string]string) map[string][]cause {
+	causes := map[string][]cause{}
 	text, _ := os.ReadFile(filepath.Join("testdata", l.lesson, "lab", "causes"))
 	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if rest, ok := strings.CutPrefix(line, "likely "); ok {
-			rest = os.Expand(rest, func(name string) string { return values[name] })
-			if words, err := quotedWords(rest); err == nil && len(words) > 0 {
-				causes = append(causes, cause{words[0], words[1:]})
-			}
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		rest = os.Expand(rest, func(name string) string { return values[name] })
+		if words, err := quotedWords(rest); err == nil && len(words) > 0 {
+			causes[word] = append(causes[word], cause{words[0], words[1:]})
 		}
 	}
 	return causes

@@ -64,6 +64,9 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	}
 	p.told++
 	p.toldAt = time.Now()
+	if words[0] != "int32" && words[0] != "attach" {
+		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
+	}
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}
