@@ -74,7 +74,7 @@ const (
 
 var (
 	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
+	startsInLab = regexp.MustCompile(`(?m)^(?:start(?:-creating)? \S+|status \S+)((?: -\S+)*) (\S+)`)
 )
 
 // readLab reads the scripts of a lab.

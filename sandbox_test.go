@@ -44,6 +44,7 @@ type sandbox struct {
 	building   bool   // the submission's own build may write there
 	init       *process
 	running    []*process
+	watcher    *os.File // what the next program sends the file of its calls to; or nil
 }
 
 // inSandbox says how to start one program, for the process that does it.
@@ -52,6 +53,7 @@ type inSandbox struct {
 	Hide                  []string // directories that the program must not see
 	UID                   int
 	Namespaces, Building  bool
+	AtCreation            bool   // stop it before it creates a semaphore set
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
 }
@@ -123,7 +125,8 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 // directory of ours.
 func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, Argv: slices.Clone(argv), Processes: sandboxProcesses}
+		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil,
+		Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes
 		here.Processes += uint64(tasksOf(os.Getuid()))
 	}
@@ -163,6 +166,9 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 		return nil, nil, err
 	}
 	cmd.ExtraFiles = []*os.File{w}
+	if b.watcher != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, b.watcher)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if haveWorlds {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
@@ -378,6 +384,9 @@ func enterSandbox(args []string) error {
 		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
 	if _, err := unix.Setsid(); err != nil { // and so its own process group
 		lacks("session", err)
+	}
+	if here.AtCreation {
+		lacks("calls cannot be watched", askAtCreation(4))
 	}
 	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
