@@ -39,6 +39,7 @@ func init() {
 	add("intruded", "intruded PEER KEY", lookIntruded)
 	add("slept-outside", "slept-outside KEY", lookSleptOutside)
 	add("creates", "creates NAME", lookCreates)
+	add("unflushed", "unflushed", lookUnflushed)
 	add("once", "once KEY NAME", lookOnce)
 	add("age", "age NAME OP SECONDS", lookAge)
 	add("since", "since NAME OP SECONDS", lookSince)
@@ -415,4 +416,15 @@ func (s *session) create(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("start %s with start-creating", args[0])
 	}
 	close(c.goOn)
+}
+
+// lookUnflushed tells whether a program waits for the lock and has printed
+// nothing.
+func lookUnflushed(s *session, _ []string) (bool, string, error) {
+	for _, p := range s.students() {
+		if !p.within(0) && p.stdout() == "" && slices.Contains(waitsIn(p.cmd.Process.Pid), "semop") {
+			return true, "a program waits in semop, and has printed nothing", nil
+		}
+	}
+	return false, "no program waits that has printed nothing", nil
 }
