@@ -52,6 +52,7 @@ type process struct {
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
 	creation *creation     // in lab 04
+	removes  bool          // it was told to remove something
 	holds    bool          // the last step was a P
 	toldAt   time.Time     // when it was told the last one
 	started  time.Time     // in a lab

@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -40,6 +41,9 @@ func init() {
 	add("slept-outside", "slept-outside KEY", lookSleptOutside)
 	add("creates", "creates NAME", lookCreates)
 	add("unflushed", "unflushed", lookUnflushed)
+	add("gone", "gone KEY SEMKEY", lookGone)
+	add("prints-old", "prints-old KEY", lookPrintsOld)
+	add("polls", "polls KEY", lookPolls)
 	add("once", "once KEY NAME", lookOnce)
 	add("age", "age NAME OP SECONDS", lookAge)
 	add("since", "since NAME OP SECONDS", lookSince)
@@ -234,7 +238,7 @@ func (s *session) last(key string) (p *process, n int, words []int, state string
 	}
 	for _, q := range s.students() {
 		if m := updatedLine.FindStringSubmatch(q.stdout()); m != nil {
-			if k, _ := strconv.Atoi(m[2]); k > n && k < len(words) {
+			if k, _ := strconv.Atoi(m[2]); (p == nil || k > n) && k < len(words) {
 				p, n = q, k
 			}
 		}
@@ -249,7 +253,7 @@ func lookShifted(s *session, args []string) (bool, string, error) {
 		return false, state, err
 	}
 	// As it was before the last line, or when that was written over count.
-	is := (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid
+	is := n > 0 && (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid
 	return is, fmt.Sprintf("process id %d is %sin line %d", p.pid, notUnless(is), n), nil
 }
 
@@ -427,4 +431,50 @@ func lookUnflushed(s *session, _ []string) (bool, string, error) {
 		}
 	}
 	return false, "no program waits that has printed nothing", nil
+}
+
+// lookGone tells whether a program is done, and the segment or the set has
+// gone, although no peer was told to remove it.
+func lookGone(s *session, args []string) (bool, string, error) {
+	_, noSegment, err := findSegment(args[0])
+	_, noSet, e := findSemaphores(args[1])
+	for _, p := range s.running {
+		if p.removes {
+			return false, "a peer has removed it", nil
+		}
+	}
+	for _, p := range s.students() {
+		if (noSegment != "" || noSet != "") && strings.Contains(p.stdout(), "Exiting") {
+			return true, noSegment + noSet, nil
+		}
+	}
+	return false, "the segment and the set are there", errors.Join(err, e)
+}
+
+// lookPrintsOld tells whether the program that has printed the highest count
+// has printed the one before its update.
+func lookPrintsOld(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	is := words[n] == p.pid && words[len(words)-1] == n+1
+	return is, fmt.Sprintf("%d was printed, and count is %d", n, words[len(words)-1]), nil
+}
+
+// lookPolls tells whether a program sleeps, but not in semop, while another
+// has the lock.
+func lookPolls(s *session, args []string) (bool, string, error) {
+	value, pid, state, err := holder(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	for _, p := range s.students() {
+		calls := waitsIn(p.cmd.Process.Pid)
+		if value == 0 && !p.within(0) && !slices.Contains(tree(p.cmd.Process.Pid), pid) && !idle(p.cmd.Process.Pid, "T") &&
+			slices.Contains(calls, "sleep") && !slices.Contains(calls, "semop") {
+			return true, "a program sleeps, but not in semop", nil
+		}
+	}
+	return false, "no program sleeps elsewhere", nil
 }

@@ -64,6 +64,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	}
 	p.told++
 	p.toldAt = time.Now()
+	p.removes = p.removes || words[0] == "rmsem" || words[0] == "remove"
 	if words[0] != "int32" && words[0] != "attach" {
 		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
 	}
