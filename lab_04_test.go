@@ -44,6 +44,7 @@ func init() {
 	add("gone", "gone KEY SEMKEY", lookGone)
 	add("prints-old", "prints-old KEY", lookPrintsOld)
 	add("polls", "polls KEY", lookPolls)
+	add("refused", "refused", lookRefused)
 	add("once", "once KEY NAME", lookOnce)
 	add("age", "age NAME OP SECONDS", lookAge)
 	add("since", "since NAME OP SECONDS", lookSince)
@@ -471,10 +472,21 @@ func lookPolls(s *session, args []string) (bool, string, error) {
 	}
 	for _, p := range s.students() {
 		calls := waitsIn(p.cmd.Process.Pid)
-		if value == 0 && !p.within(0) && !slices.Contains(tree(p.cmd.Process.Pid), pid) && !idle(p.cmd.Process.Pid, "T") &&
+		if value == 0 && pid != 0 && !p.within(0) && !slices.Contains(tree(p.cmd.Process.Pid), pid) && !idle(p.cmd.Process.Pid, "T") &&
 			slices.Contains(calls, "sleep") && !slices.Contains(calls, "semop") {
 			return true, "a program sleeps, but not in semop", nil
 		}
 	}
 	return false, "no program sleeps elsewhere", nil
+}
+
+// lookRefused tells whether a program has ended with an error before its first
+// line.
+func lookRefused(s *session, _ []string) (bool, string, error) {
+	for _, p := range s.students() {
+		if isStatus(p.status(), "error") && p.stdout() == "" {
+			return true, "a program has ended before its first line", nil
+		}
+	}
+	return false, "no program has ended before its first line", nil
 }
