@@ -100,6 +100,7 @@ func benchmarkInAndOut(b *testing.B, bytes int) {
 				}
 				at += n
 			}
+			c.Release()
 			at -= Slots
 		}
 		return nil

@@ -106,13 +106,13 @@ func (p *Producer) waitForRoom(ctx context.Context) error {
 
 // A Consumer takes items out. It is for one goroutine. Its counters:
 //
-//	 given back to     there, to     not there
-//	 the producer      be taken      yet
+//	 taken             there, to     not there
+//	                   be taken      yet
 //	---------------|-------------|------------> item
 //	             next          limit
 type Consumer struct {
 	ring  *Shared
-	next  uint32 // the item to take next: what ConsumerIndex says
+	next  uint32 // the item to take next: what ConsumerIndex will say
 	limit uint32 // the first item that is not there yet
 	waiter
 }
@@ -124,8 +124,10 @@ func NewConsumer(ring *Shared, peer checker) *Consumer {
 }
 
 // Pop takes out as many items as there are and fit, at least one, for which
-// it waits if there is none. It gives their slots back to the producer.
+// it waits if there is none. Their slots go back to the producer with the next
+// Pop, or with Release: so an answer to an item need not wait for that.
 func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
+	c.Release()
 	if c.next == c.limit {
 		if err := c.waitForItems(ctx); err != nil {
 			return 0, err
@@ -134,9 +136,13 @@ func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
 	slot := c.next % Slots
 	n := copy(items, c.ring.Buffer[slot:min(slot+c.limit-c.next, Slots)])
 	c.next += uint32(n)
+	return n, nil
+}
+
+// Release gives the slots of all items that were taken back to the producer.
+func (c *Consumer) Release() {
 	c.ring.ConsumerIndex.Store(c.next)
 	wake(&c.ring.ConsumerIndex, &c.ring.producerWaits)
-	return n, nil
 }
 
 func (c *Consumer) waitForItems(ctx context.Context) error {

@@ -72,6 +72,7 @@ func TestPushPop(t *testing.T) {
 				t.Fatalf("item %d is %d, %v", first+k, item[0], err)
 			}
 		}
+		consumer.Release()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -117,6 +118,7 @@ func TestSlices(t *testing.T) {
 			k++
 		}
 	}
+	consumer.Release()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}

@@ -120,6 +120,7 @@ func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
 			k++
 		}
 	}
+	consumer.Release()
 	ring.Report(*items, start)
 	return nil
 }
