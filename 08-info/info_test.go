@@ -263,7 +263,7 @@ func TestMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(mem)
-	o, err := posixObject(name[len(shmDir):])
+	o, err := posixObject(name[len(shmDir):], shmDevice())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -133,7 +133,7 @@ func (o *object) again() (leftover, error) {
 		}
 		return segment{*o.ID, ds}.object(), nil
 	}
-	now, err := posixObject(o.path[len(shmDir):])
+	now, err := posixObject(o.path[len(shmDir):], o.backing.dev)
 	if err != nil || now.backing != o.backing {
 		return nil, nil // gone, or another one by now
 	}

@@ -62,7 +62,7 @@ type survey struct {
 	outside bool // there may be processes outside of it
 }
 
-// scan looks at every process once, at most 2,000 of them in some 100 ms.
+// scan looks at every process once: 2,000 of them take half a second.
 // Segments are asked for only in processes of this IPC namespace: in others,
 // the same key and the same id are another segment. Files are the same in all.
 func scan() (*survey, error) {

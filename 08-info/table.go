@@ -58,26 +58,25 @@ func printTable(w io.Writer, rows []row, width int) {
 		}
 	}
 	for _, r := range rows {
-		line := r.mark
+		var cells []string
 		for i, cell := range r.cells {
-			switch {
-			case widths[i] < 0:
-				continue
+			switch n := widths[i]; {
+			case n < 0:
 			case i == 0:
-				line += pad(cutMiddle(cell, widths[i]), widths[i])
+				cells = append(cells, pad(cutMiddle(cell, n), n))
 			case i == 2:
-				line += pad(cut(cell, widths[i]), widths[i])
+				cells = append(cells, pad(cut(cell, n), n))
 			default:
-				line += pad("", widths[i]-letters(cell)) + cell
+				cells = append(cells, pad("", n-letters(cell))+cell)
 			}
-			line += " "
 		}
 		tail := cut(r.status, room)
 		if tail != "" && len(r.many) > 0 {
 			tail += "  "
 		}
 		tail += some(r.many, room-letters(tail))
-		if line = strings.TrimRight(line+" ", " "); own && tail != "" {
+		line := strings.TrimRight(r.mark+strings.Join(cells, " "), " ")
+		if own && tail != "" {
 			line += "\n    " + tail
 		} else if tail != "" {
 			line = pad(line, letters(r.mark)+sum(widths)+len(widths)+1) + tail
