@@ -148,7 +148,13 @@ func (n *nameless) ask(link string) {
 
 // objects are those that nobody finds by a name. What a POSIX object had as
 // its name is told all the same. All but these are asked for with -all.
-func (s *survey) objects(all bool) (found []*object) {
+//
+// One of the named has lost one name of two: sem_open(3) makes a semaphore
+// under another name, links it to its own, and unlinks the first.
+func (s *survey) objects(named []*object, all bool) (found []*object) {
+	for _, o := range named {
+		delete(s.nameless, o.backing)
+	}
 	for b, n := range s.nameless {
 		o := &object{Kind: kindAnonymous, Inode: &b.inode, backing: b,
 			Bytes: n.end}

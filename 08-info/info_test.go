@@ -467,6 +467,40 @@ func TestNameless(t *testing.T) {
 	}
 }
 
+// An object that has lost one name of two is not removed: so is a semaphore for
+// the process that made it, by sem_open(3).
+func TestOneNameOfTwo(t *testing.T) {
+	first := fmt.Sprintf("%s/shm-by-example-%07d", shmDir, os.Getpid())
+	f, err := os.Create(first)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer f.Close()
+	defer os.Remove(first + "-2")
+	f.Truncate(5000)
+	mem, err := unix.Mmap(int(f.Fd()), 0, 5000, unix.PROT_READ,
+		unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	if os.Link(first, first+"-2") != nil || os.Remove(first) != nil {
+		t.Fatal("no second name")
+	}
+	s, err := scan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range s.nameless {
+		n.stat = nil // only root may ask
+	}
+	for _, o := range s.objects(posixObjects(), false) {
+		if *o.Name == first[len(shmDir):] {
+			t.Errorf("%v: %v", o, o.Status)
+		}
+	}
+}
+
 // Anybody may map a file that is called as a segment is. The kernel's own are
 // on a device of their own.
 func TestOnlyTheKernelsDevice(t *testing.T) {

@@ -105,7 +105,7 @@ func take() (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Objects = append(s.Objects, processes.objects(showAll)...)
+	s.Objects = append(s.Objects, processes.objects(s.Objects, showAll)...)
 	s.Namespace = processes.where()
 	s.Unreadable = processes.hidden
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
