@@ -530,7 +530,7 @@ func TestRunning(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Skip(err)
 	}
-	if why := running(0, cmd.Process.Pid); why != "" {
+	if why := running(cmd.Process.Pid); why != "" {
 		t.Error(why)
 	}
 	if running(cmd.Process.Pid, os.Getpid()) == "" {

@@ -40,10 +40,12 @@ func (o *object) keep(uid uint32) string {
 	}
 	if why := tooYoung(o.used()); why != "" {
 		return why
-	} else if o.Kind == kindSegment {
-		return running(int(*o.Creator), int(*o.LastPid))
+	} else if o.Kind != kindSegment {
+		return o.open()
+	} else if o.Attached == nil {
+		return running(int(*o.Creator)) // there is no last user
 	}
-	return o.open()
+	return running(int(*o.Creator), int(*o.LastPid))
 }
 
 // tooYoung says that something was used lately.
@@ -57,10 +59,15 @@ func tooYoung(used *time.Time) string {
 
 // running says which of these processes runs: a program may use an object
 // without being attached all the time, as those in Perl and PHP do. Processes
-// of other PID namespaces have the number 0.
+// of other PID namespaces have the number 0, and may run.
 func running(pids ...int) string {
 	for _, pid := range pids {
-		if !force && pid > 0 && runs(pid) {
+		if force {
+			break
+		} else if pid == 0 {
+			return "a process of another PID namespace has used it, and may " +
+				"run; -force removes it all the same"
+		} else if runs(pid) {
 			return fmt.Sprintf("%d %s has used it, and runs; -force removes "+
 				"it all the same", pid, commandOf(pid))
 		}
@@ -176,11 +183,12 @@ func (s *semSet) keep(uid uint32) string {
 	}
 	// A set has no creator. One that nobody has used yet may be about to be.
 	var pids []int
-	used := false
 	for _, v := range s.Values {
-		pids, used = append(pids, v.LastPid), used || v.LastPid != 0
+		if v.LastPid != 0 {
+			pids = append(pids, v.LastPid)
+		}
 	}
-	if !used && s.Changed != nil && time.Since(*s.Changed) < 2*time.Second {
+	if len(pids) == 0 && s.Changed != nil && time.Since(*s.Changed) < 2*time.Second {
 		return "it is being created"
 	}
 	return cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))

@@ -157,9 +157,13 @@ func kernelThread(pid string) bool {
 	return flags&0x00200000 != 0
 }
 
-// commandOf is the name of the program that a process runs.
+// commandOf is the name of the program that a process runs; ? if /proc has
+// hidepid, or if the process has ended.
 func commandOf(pid int) string {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "?"
+	}
 	return printable(strings.TrimSuffix(string(text), "\n"))
 }
 
