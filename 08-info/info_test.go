@@ -467,6 +467,20 @@ func TestNameless(t *testing.T) {
 	}
 }
 
+// Several that have no name any more may have had the same: -watch keeps them
+// apart.
+func TestSameName(t *testing.T) {
+	removed := func(inode uint64) *object {
+		return &object{Kind: kindPOSIX, Name: new("/x"), Inode: &inode,
+			Bytes: inode}
+	}
+	s := &snapshot{Objects: []*object{removed(1), removed(2)}}
+	marks := map[string]string{}
+	if events := s.changes(s, marks); len(events)+len(marks) > 0 {
+		t.Errorf("nothing has changed: %v %v", events, marks)
+	}
+}
+
 // An object that has lost one name of two is not removed: so is a semaphore for
 // the process that made it, by sem_open(3).
 func TestOneNameOfTwo(t *testing.T) {

@@ -205,10 +205,13 @@ func (o *object) title() string {
 
 // String is how messages call it.
 func (o *object) String() string {
-	if o.Name != nil {
-		return o.Kind + " " + *o.Name
+	switch {
+	case o.Name == nil:
+		return "segment " + strconv.Itoa(*o.ID)
+	case o.path == "": // others may have had the same name
+		return fmt.Sprintf("%s %s (inode %d)", o.Kind, *o.Name, *o.Inode)
 	}
-	return "segment " + strconv.Itoa(*o.ID)
+	return o.Kind + " " + *o.Name
 }
 
 // row is the object's line in the table.
