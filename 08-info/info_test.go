@@ -370,6 +370,17 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// What is left out is counted, and that there may be more is always said.
+func TestSome(t *testing.T) {
+	for _, c := range [][2]string{
+		{"1 a, 2 b", "1 a, 2 b"}, {"1 a, 2 b, 3 c, 4 d", "1 a, 2 b, +2"},
+		{"1 a, ?", "1 a, ?"}, {"1 tail (open), ?", "1 tail (…, ?"},
+		{"1 a, 2 b, 3 c, ?", "1 a, +2, ?"}, {"?", "?"}, {"", ""},
+	} {
+		same(t, c[0], some(strings.Split(c[0], ", "), 12), c[1])
+	}
+}
+
 // In a terminal of 80 columns an object has one line, and a column that is all
 // 0 or - goes, unless it is an id: that may be 0.
 func TestOneLine(t *testing.T) {

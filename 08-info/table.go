@@ -115,8 +115,12 @@ func cut(text string, n int) string {
 	return string([]rune(text)[:max(0, n-1)]) + "…"
 }
 
-// some puts as many into n letters as fit, and says how many do not.
+// some puts as many into n letters as fit, and says how many do not. A ? at the
+// end, for those that are not known, is none of them.
 func some(all []string, n int) string {
+	if last := len(all) - 1; last > 0 && all[last] == "?" {
+		return some(all[:last], n-len(", ?")) + ", ?"
+	}
 	for k := len(all); k > 1; k-- {
 		text := strings.Join(all[:k], ", ")
 		if k < len(all) {
