@@ -84,7 +84,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 		}
 	}
 	if len(leftovers) == 0 {
-		log.Printf("no leftovers of %s", userName(uid))
+		log.Printf("no leftovers of %s, unused for %v", userName(uid), older)
 		return nil
 	}
 	columns, _ := screen()
