@@ -58,8 +58,7 @@ type survey struct {
 	shm    uint64   // the device of /dev/shm
 	kernel []uint64 // the devices of what has no name in any directory
 
-	whole   bool // no process of this PID namespace was missed
-	outside bool // there may be processes outside of it
+	whole bool // no process was missed
 }
 
 // scan looks at every process once: 2,000 of them take half a second.
@@ -106,10 +105,9 @@ func scan() (*survey, error) {
 	// Where /proc is mounted with hidepid, the processes of others are not to
 	// be seen, the first one included.
 	_, err = os.Stat("/proc/1")
-	s.whole = err == nil && s.hidden == 0
 	// The first PID namespace has all processes. Its number is fixed.
 	in, _ := os.Readlink("/proc/self/ns/pid")
-	s.outside = in != "pid:[4026531836]"
+	s.whole = err == nil && s.hidden == 0 && in == "pid:[4026531836]"
 	for _, all := range s.users {
 		slices.SortFunc(all, func(a, b process) int {
 			return cmp.Compare(a.Pid, b.Pid)

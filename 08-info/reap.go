@@ -160,7 +160,7 @@ func candidates() (all []leftover, heading row, err error) {
 		return nil, row{}, err
 	}
 	var only *object
-	if key != 0 || id >= 0 || name != "" {
+	if named() {
 		if only, err = findAny(); err != nil {
 			return nil, row{}, err
 		}
