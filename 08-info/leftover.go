@@ -188,7 +188,8 @@ func (s *semSet) keep(uid uint32) string {
 			pids = append(pids, v.LastPid)
 		}
 	}
-	if len(pids) == 0 && s.Changed != nil && time.Since(*s.Changed) < 2*time.Second {
+	if len(pids) == 0 && s.Changed != nil &&
+		time.Since(*s.Changed) < 2*time.Second {
 		return "it is being created"
 	}
 	return cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))

@@ -232,7 +232,7 @@ func count[N int | uint64](n *N) string {
 	if n == nil {
 		return "-"
 	}
-	return fmt.Sprint(*n)
+	return strconv.FormatUint(uint64(*n), 10)
 }
 
 // unixTime is a time of the kernel's, which has 0 for never.

@@ -57,6 +57,7 @@ type survey struct {
 
 	shm    uint64   // the device of /dev/shm
 	kernel []uint64 // the devices of what has no name in any directory
+	marks  [][]byte // all of these
 
 	whole bool // no process was missed
 }
@@ -76,12 +77,14 @@ func scan() (*survey, error) {
 	s := &survey{namespace: own, others: map[string]int{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(), kernel: kernelDevices()}
+	s.marks = marks(append(s.kernel, s.shm)...)
+	var maps bytes.Buffer
 	for _, name := range names {
 		pid, err := strconv.Atoi(name.Name())
 		if err != nil {
 			continue
 		}
-		dir, in, maps, err := readMaps("/proc/" + name.Name())
+		dir, in, err := readMaps("/proc/"+name.Name(), &maps)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			if !kernelThread(name.Name()) {
@@ -94,8 +97,11 @@ func scan() (*survey, error) {
 		if in != own && (s.others[in] == 0 || pid < s.others[in]) {
 			s.others[in] = pid
 		}
+		if maps.Len() == 0 {
+			continue // a thread of the kernel, or a zombie
+		}
 		found := map[backing]*process{}
-		s.addMaps(found, dir, maps, in == own)
+		s.addMaps(found, dir, maps.Bytes(), in == own)
 		s.addDescriptors(found, dir)
 		for b, p := range found {
 			p.Pid, p.Command = pid, commandOf(pid)
@@ -116,30 +122,38 @@ func scan() (*survey, error) {
 	return s, nil
 }
 
-// readMaps reads what a process has mapped, and its IPC namespace. If its
-// first thread has ended, the others still have both; dir is where.
-func readMaps(process string) (dir, in string, maps []byte, err error) {
-	in, maps, err = readThread(process)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(maps) > 0 {
-		return process, in, maps, err
+// readMaps reads what a process has mapped, into a buffer that is used again,
+// and its IPC namespace. If its first thread has ended, the others still have
+// both; dir is where.
+func readMaps(process string, maps *bytes.Buffer) (dir, in string, err error) {
+	in, err = readThread(process, maps)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || maps.Len() > 0 {
+		return process, in, err
 	}
 	threads, _ := os.ReadDir(process + "/task")
 	for _, t := range threads {
 		dir = process + "/task/" + t.Name()
-		in, maps, err = readThread(dir)
-		if err == nil && len(maps) > 0 {
+		in, err = readThread(dir, maps)
+		if err == nil && maps.Len() > 0 {
 			break
 		}
 	}
-	return dir, in, maps, err
+	return dir, in, err
 }
 
-func readThread(dir string) (in string, maps []byte, err error) {
+func readThread(dir string, maps *bytes.Buffer) (in string, err error) {
+	maps.Reset()
 	in, err = os.Readlink(dir + "/ns/ipc")
-	if err == nil {
-		maps, err = os.ReadFile(dir + "/maps")
+	if err != nil {
+		return "", err
 	}
-	return in, maps, err
+	f, err := os.Open(dir + "/maps")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, err = maps.ReadFrom(f)
+	return in, err
 }
 
 // kernelThread tells that of a process of which no more is to be seen: such
