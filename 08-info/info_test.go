@@ -563,15 +563,36 @@ func TestRunning(t *testing.T) {
 	}
 	older = 0
 	defer func() { older = 10 * time.Minute }()
-	set := &semSet{UID: 7, Values: make([]semaphore, 2),
-		Changed: new(time.Now())}
+	id, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 2, 0o600)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	set := &semSet{ID: int(id), Count: 2, UID: 7, Changed: new(time.Now())}
+	defer set.remove()
+	if err := set.read(); err != nil {
+		t.Fatal(err)
+	}
 	same(t, "new", set.keep(7), "it is being created")
 	set.Values[1].LastPid = cmd.Process.Pid
-	same(t, "its last user has ended", set.keep(7), "")
+	same(t, "another has used it meanwhile", set.keep(7), justUsed)
 	set.Values[0].LastPid = os.Getpid()
 	if set.keep(7) == "" {
 		t.Error("its last user runs")
 	}
+
+	// The same of a segment, when the list is old.
+	shmid := newSegment(t)
+	ds, err := look(shmid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds.Cpid, ds.Lpid, ds.Nattch = int32(cmd.Process.Pid), ds.Cpid, 0
+	if (segment{shmid, ds}).object().keep(ds.Perm.Uid) == "" {
+		t.Error("its last user runs")
+	}
+	ds.Lpid = ds.Cpid
+	same(t, "attached meanwhile", segment{shmid, ds}.object().keep(
+		ds.Perm.Uid), justUsed)
 }
 
 // ... and that of ipcs, which asks the kernel by itself.

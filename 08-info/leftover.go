@@ -42,11 +42,23 @@ func (o *object) keep(uid uint32) string {
 		return why
 	} else if o.Kind != kindSegment {
 		return o.open()
-	} else if o.Attached == nil {
-		return running(int(*o.Creator)) // there is no last user
 	}
-	return running(int(*o.Creator), int(*o.LastPid))
+	users := []int{int(*o.Creator)}
+	if o.Attached != nil { // else there is no last user
+		users = append(users, int(*o.LastPid))
+	}
+	if why := running(users...); why != "" {
+		return why
+	}
+	// Both have ended. Before that they may have passed it on to a child.
+	ds, err := look(*o.ID)
+	if err != nil || ds.Nattch > 0 || ds.Lpid != *o.LastPid {
+		return justUsed
+	}
+	return ""
 }
+
+const justUsed = "somebody has just used it, or it has gone"
 
 // tooYoung says that something was used lately.
 func tooYoung(used *time.Time) string {
@@ -192,7 +204,12 @@ func (s *semSet) keep(uid uint32) string {
 		time.Since(*s.Changed) < 2*time.Second {
 		return "it is being created"
 	}
-	return cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
+	why := cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
+	if now := (semSet{ID: s.ID, Count: s.Count}); why == "" &&
+		(now.read() != nil || !slices.Equal(now.Values, s.Values)) {
+		why = justUsed
+	}
+	return why
 }
 
 // again looks once more.
