@@ -223,7 +223,7 @@ func (s *semSet) again() (leftover, error) {
 	return nil, err
 }
 
-// remove removes the set; who waits for it gets EIDRM. See semctl(2).
+// remove removes the set. A process that waits for it gets EIDRM.
 func (s *semSet) remove() error {
 	_, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s.ID), 0,
 		unix.IPC_RMID, 0, 0, 0)
