@@ -51,6 +51,12 @@ type process struct {
 	ended    chan struct{} // closed when it has been waited for
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
+	creation *creation     // in lab 04
+	holds    bool          // the last step was a P
+	toldAt   time.Time     // when it was told the last one
+	started  time.Time     // in a lab
+	pid      int           // as it sees it itself, in a lab
+	woke     int           // when it was first asked how often it woke up, plus 1
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.

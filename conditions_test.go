@@ -4,10 +4,13 @@ package shm_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,9 +73,29 @@ func (s *session) look(words []string) (is bool, state string, err error) {
 	return l.look(s, words[1:])
 }
 
+// sum is a number, or a sum of products: 300x1024+1 or 1024-5.
+func sum(text string) (n int64, err error) {
+	for term := range strings.SplitSeq(strings.ReplaceAll(text, "-", "+-"), "+") {
+		if term == "" && text[0] == '-' { // before a first "-"
+			continue
+		}
+		product := int64(1)
+		factors := strings.Split(term, "x")
+		if strings.HasPrefix(strings.TrimPrefix(term, "-"), "0") { // 0x1234, 0600
+			factors = []string{term}
+		}
+		for _, factor := range factors {
+			k, e := strconv.ParseInt(factor, 0, 64)
+			product, err = product*k, errors.Join(err, e)
+		}
+		n += product
+	}
+	return n, err
+}
+
 // compare compares with one of = != < > <= >=.
 func compare(got int64, op, number string) (bool, error) {
-	want, err := strconv.ParseInt(number, 0, 64)
+	want, err := sum(number)
 	if err != nil {
 		return false, err
 	}
@@ -471,18 +494,23 @@ func lookStatus(s *session, args []string) (bool, string, error) {
 		return false, args[0] + " was not started", nil
 	}
 	got := p.status()
-	is := slices.ContainsFunc(strings.Split(args[1], "|"), func(want string) bool {
-		return want == got || want == "fail" && got != "0" && got != "running"
-	})
+	is := got != "running" && isStatus(got, args[1]) ||
+		slices.Contains(strings.Split(args[1], "|"), got)
 	return is, args[0] + " " + ending(got), nil
 }
 
-// calls are the names of those that programs wait in. Some are only on amd64.
+// calls are the names of those that programs wait in.
 var calls = map[int]string{
 	unix.SYS_SEMOP: "semop", unix.SYS_SEMTIMEDOP: "semop", unix.SYS_FUTEX: "futex",
-	unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_WAIT4: "wait", unix.SYS_WAITID: "wait",
+	unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_WRITEV: "write", unix.SYS_WAIT4: "wait", unix.SYS_WAITID: "wait",
 	unix.SYS_NANOSLEEP: "sleep", unix.SYS_CLOCK_NANOSLEEP: "sleep", unix.SYS_PSELECT6: "poll",
 	unix.SYS_PPOLL: "poll", unix.SYS_EPOLL_PWAIT: "poll",
+}
+
+func init() {
+	if runtime.GOARCH == "amd64" { // the older calls, and restart_syscall
+		maps.Copy(calls, map[int]string{7: "poll", 23: "poll", 232: "poll", 34: "sleep", 219: "sleep"})
+	}
 }
 
 // waiting are the system calls, with their arguments, in which the threads of

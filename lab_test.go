@@ -4,9 +4,11 @@ package shm_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -65,11 +67,14 @@ type labScript struct {
 	needs      []string   // programs of the student
 }
 
-const defaultLimit = 20 * time.Second
+const (
+	defaultLimit = 20 * time.Second
+	aloneFor     = 300 // ticks that a script waits when no program of the student's runs
+)
 
 var (
 	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
+	startsInLab = regexp.MustCompile(`(?m)^(?:start(?:-creating)? \S+|status \S+)((?: -\S+)*) (\S+)`)
 )
 
 // readLab reads the scripts of a lab.
@@ -289,6 +294,8 @@ type labRun struct {
 	cause    string
 	finished map[string]*process
 	values   map[string]string // of the assignment
+	files    map[string][]byte // made by the command input
+	history  history           // of lab 01
 }
 
 // A cause is what is likely if all its conditions hold.
@@ -332,7 +339,11 @@ func (run *labRun) setup(env *testscript.Env) error {
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	if run.failure != "" {
-		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
+		common := commonCauses(run.sub.lab, run.values)
+		causes := slices.Concat(common["surely"], run.causes, common["likely"])
+		slices.SortStableFunc(causes, func(a, b cause) int { // those without a condition are the last
+			return cmp.Compare(min(len(b.conditions), 1), min(len(a.conditions), 1))
+		})
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
@@ -358,15 +369,14 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the
 // failure of any script of the lab.
-func commonCauses(l *lab, values map[string]string) (causes []cause) {
+func commonCauses(l *lab, values map[string]string) map[string][]cause {
+	causes := map[string][]cause{}
 	text, _ := os.ReadFile(filepath.Join("testdata", l.lesson, "lab", "causes"))
 	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if rest, ok := strings.CutPrefix(line, "likely "); ok {
-			rest = os.Expand(rest, func(name string) string { return values[name] })
-			if words, err := quotedWords(rest); err == nil && len(words) > 0 {
-				causes = append(causes, cause{words[0], words[1:]})
-			}
+		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		rest = os.Expand(rest, func(name string) string { return values[name] })
+		if words, err := quotedWords(rest); err == nil && len(words) > 0 {
+			causes[word] = append(causes[word], cause{words[0], words[1:]})
 		}
 	}
 	return causes
@@ -401,25 +411,35 @@ func quotedWords(line string) (words []string, err error) {
 	return words, nil
 }
 
+// A labCommand is a command of a lab's scripts: how it is used, how many
+// arguments it needs at least, and what it does.
+type labCommand struct {
+	usage string
+	least int
+	do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
+}
+
+// moreCommands are those that only some labs need.
+var moreCommands = map[string]labCommand{}
+
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
-	usages := map[string]struct {
-		usage string
-		least int
-		do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
-	}{
+	usages := map[string]labCommand{
 		"start":   {"start NAME [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal NAME SIGNAL", 2, plain((*session).signalInLab)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
-		"output":  {"output NAME FILE", 2, plain((*session).outputIs)},
+		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},
+		"hold":    {"hold NAME [LINE]", 1, plain((*session).hold)},
+		"release": {"release NAME", 1, plain((*session).release)},
 		"see":     {"see CONDITION", 1, (*session).see},
 		"await":   {"await CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
 		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
 		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
 	}
+	maps.Copy(usages, moreCommands)
 	commands := map[string]command{}
 	for name, c := range usages {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
@@ -568,12 +588,21 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	if p.panicked() && got == "2" {
 		s.fail(ts, "%s crashed; %s", args[0], s.lastWords(p))
 	}
-	for _, want := range strings.Split(args[1], "|") {
-		if want == got || want == "any" || want == "fail" && got != "0" {
-			return
-		}
+	if isStatus(got, args[1]) {
+		return
 	}
 	s.fail(ts, "%s %s; %s", args[0], ending(got), s.lastWords(p))
+}
+
+// isStatus tells whether a program that has ended did so in one of these ways.
+func isStatus(got, wanted string) bool {
+	for _, want := range strings.Split(wanted, "|") {
+		n, _ := strconv.Atoi(got)
+		if want == got || want == "any" || want == "fail" && got != "0" || want == "error" && n >= 1 && n <= 125 {
+			return true
+		}
+	}
+	return false
 }
 
 func ending(status string) string {
@@ -650,7 +679,8 @@ func (s *session) eof(ts *testscript.TestScript, args []string) {
 }
 
 // outputIs compares what a program printed on standard output with a file.
-// In the file $NAME stands for a variable, <n> for a number.
+// In the file $NAME stands for a variable, <n> for a number, <pid> for the
+// program's process id.
 func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	p := s.named(args[0])
 	if p == nil {
@@ -659,12 +689,22 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	want := ts.ReadFile(args[1])
 	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, nothing stands for anything
 	if !raw {
+		want = strings.ReplaceAll(want, "<pid>", strconv.Itoa(p.pid))
 		want = os.Expand(want, ts.Getenv)
 	}
 	c := p.captured[0]
 	c.lock.Lock()
 	got, size, sum := string(c.text), int(c.size), c.sum.Sum(nil)
 	c.lock.Unlock()
+	if len(args) > 2 && args[2] == "-late" { // it may have missed the first blocks, of three lines each
+		for range 2 {
+			_, after, _ := strings.Cut(want, " bytes\n")
+			if second, _, ok := strings.Cut(strings.TrimPrefix(got, firstLine(want)), "\n"); ok &&
+				!strings.HasPrefix(strings.TrimPrefix(want, firstLine(want)), second) {
+				want = after
+			}
+		}
+	}
 	if wanted := sha256.Sum256([]byte(want)); size == len(want) && bytes.Equal(sum, wanted[:]) {
 		return
 	}
@@ -694,6 +734,25 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	}
 }
 
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line + "\n"
+}
+
+// hold stops a program when it prints something next, or, with a line, when it
+// prints something after that. release lets it go.
+func (s *session) hold(ts *testscript.TestScript, args []string) {
+	p, room := s.process(ts, args[0]), 0
+	if len(args) > 1 {
+		room = len(strings.ReplaceAll(args[1], "<pid>", strconv.Itoa(p.pid))) + 1
+	}
+	ts.Check(p.captured[0].holdOutput(room))
+}
+
+func (s *session) release(ts *testscript.TestScript, args []string) {
+	s.process(ts, args[0]).captured[0].releaseOutput()
+}
+
 // named is a program that runs or has run.
 func (s *session) named(name string) *process {
 	if p := s.running[name]; p != nil {
@@ -715,8 +774,12 @@ func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
 // runs, and the script has time.
 func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 	var state string
+	alone := 0 // how long only peers have run: they may still be at a step
 	ok := s.whole(s.lab.left, func() bool {
-		ended := s.allEnded()
+		if alone++; !s.allEnded() {
+			alone = 0
+		}
+		ended := alone > aloneFor
 		is, now, err := s.look(args)
 		ts.Check(err)
 		if state = now; is == neg && ended {

@@ -40,6 +40,9 @@ import (
 //	semop KEY NUMBER N         waits until it can, except with -now
 //	setval KEY NUMBER VALUE
 //	rmsem KEY                  removes a set
+//	child STEP                 has a child of the peer do a step
+//	kill-child                 kills the child, and leaves it a zombie
+//	wait MILLISECONDS          does nothing for a while
 
 // tell has a peer do something. With -later it does not wait until that is
 // done: "await answers NAME" does.
@@ -60,13 +63,23 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		words = words[:3]
 	}
 	p.told++
+	p.toldAt = time.Now()
+	if words[0] != "int32" && words[0] != "attach" {
+		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
+	}
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}
 	if later {
 		return
 	}
-	if !s.whole(s.lab.left, func() bool { return p.answers() >= p.told || p.within(0) }) {
+	alone := 0 // how long nobody has run who could let the step go on
+	if !s.whole(s.lab.left, func() bool {
+		if alone++; !s.allEnded() || words[0] == "pause" {
+			alone = 0
+		}
+		return p.answers() >= p.told || p.within(0) || alone > aloneFor
+	}) || alone > aloneFor && p.answers() < p.told {
 		s.fail(ts, "%s is not possible: it waits still; %s", strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
@@ -100,13 +113,20 @@ func play([]string) error {
 		answer := "done"
 		if err := p.do(lines.Text()); err != nil {
 			answer = "error: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+		} else if p.said != "" {
+			answer += " " + p.said
 		}
+		p.said = ""
 		fmt.Println(answer)
 	}
 	return lines.Err()
 }
 
-type player struct{ mem []byte }
+type player struct {
+	mem   []byte
+	said  string // what a step answers besides "done"
+	child *child // of lab 01
+}
 
 // moreSteps are those that only one lab needs.
 var moreSteps = map[string]func(p *player, args []string) error{}

@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -44,6 +45,7 @@ type sandbox struct {
 	building   bool   // the submission's own build may write there
 	init       *process
 	running    []*process
+	watcher    *os.File // what the next program sends the file of its calls to; or nil
 }
 
 // inSandbox says how to start one program, for the process that does it.
@@ -52,6 +54,7 @@ type inSandbox struct {
 	Hide                  []string // directories that the program must not see
 	UID                   int
 	Namespaces, Building  bool
+	AtCreation            bool   // stop it before it creates a semaphore set
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
 }
@@ -105,6 +108,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	}
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
+	// Package os asks once, by a child, whether there are pidfds: that child
+	// must not be the first.
+	os.FindProcess(os.Getpid())
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		note("programs can see other processes: " + err.Error())
 		return b, nil
@@ -120,7 +126,8 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 // directory of ours.
 func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, Argv: slices.Clone(argv), Processes: sandboxProcesses}
+		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil,
+		Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes
 		here.Processes += uint64(tasksOf(os.Getuid()))
 	}
@@ -160,6 +167,9 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 		return nil, nil, err
 	}
 	cmd.ExtraFiles = []*os.File{w}
+	if b.watcher != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, b.watcher)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if haveWorlds {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
@@ -187,11 +197,13 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
+	started := time.Now()
 	p, err := b.add(cmd)
 	cmd.ExtraFiles[0].Close()
 	if err != nil {
 		return nil, err
 	}
+	p.started = started
 	// The process closes this file when it becomes the program.
 	text, err := io.ReadAll(report)
 	if err != nil {
@@ -199,13 +211,17 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	}
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
+		if n, is := strings.CutPrefix(line, "pid: "); is {
+			p.pid, err = strconv.Atoi(n)
+			continue
+		}
 		if reason, failed := strings.CutPrefix(line, "exec: "); failed {
 			<-p.ended
 			return nil, startError(reason)
 		}
 		note(line)
 	}
-	return p, nil
+	return p, err
 }
 
 // add starts a program that ends with the sandbox.
@@ -373,6 +389,10 @@ func enterSandbox(args []string) error {
 	if _, err := unix.Setsid(); err != nil { // and so its own process group
 		lacks("session", err)
 	}
+	if here.AtCreation {
+		lacks("calls cannot be watched", askAtCreation(4))
+	}
+	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
 	return err
@@ -436,6 +456,10 @@ type capture struct {
 	text []byte    // the first of it
 	size int64     // how much it was
 	sum  hash.Hash // of all of it
+
+	lines        []time.Time   // when the first lines came
+	held, parked chan struct{} // see holdOutput
+	filling      int           // bytes of its filling that are still in the pipe
 }
 
 func newCapture() (*capture, error) {
@@ -453,11 +477,22 @@ func (c *capture) follow() {
 	for {
 		n, err := c.r.Read(buffer)
 		c.lock.Lock()
-		c.size += int64(n)
-		c.sum.Write(buffer[:n])
-		c.text = append(c.text, buffer[:min(n, outputKept-len(c.text))]...)
+		text := buffer[:n]
+		if c.filling > 0 && n > 0 {
+			printed := bytes.ReplaceAll(text, []byte{0}, nil)
+			c.filling -= n - len(printed)
+			text = printed
+		}
+		c.size += int64(len(text))
+		c.sum.Write(text)
+		c.text = append(c.text, text[:min(len(text), outputKept-len(c.text))]...)
+		for range min(bytes.Count(text, []byte("\n")), 100-len(c.lines)) {
+			c.lines = append(c.lines, time.Now())
+		}
 		c.lock.Unlock()
-		if err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			c.park()
+		} else if err != nil {
 			return
 		}
 	}
@@ -466,6 +501,7 @@ func (c *capture) follow() {
 // close is called when the program has ended. Another process may still have
 // its standard output, so the end of the pipe may not come.
 func (c *capture) close() {
+	c.releaseOutput()
 	for last, n := int64(-1), 0; n < 100; n++ {
 		select {
 		case <-c.done:

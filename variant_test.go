@@ -5,6 +5,7 @@ package shm_test
 import (
 	"flag"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -47,8 +48,16 @@ func values01(variant int) map[string]string {
 		"SIZE": strconv.Itoa(8 + buffer), "LAST": strconv.Itoa(8 + buffer - 1),
 		"KEYNUMBER": strconv.Itoa(key),
 	}
+	// Sizes of wrong layouts: without complete, and with 8 bytes for each number.
+	v["SIZE4"], v["SIZE16"] = strconv.Itoa(4+buffer), strconv.Itoa(16+buffer)
+	v["HALF"], v["REST"] = strconv.Itoa(buffer/2), strconv.Itoa(buffer-1-buffer/2)
+	v["HALFBLOCK"] = strings.Repeat(string(first+1), buffer/2)
+	v["MIDDLE"] = strconv.Itoa(8 + buffer/2)
 	for i := range 5 {
-		v[fmt.Sprintf("L%d", i+1)] = string(first + rune(i))
+		letter := string(first + rune(i))
+		v[fmt.Sprintf("L%d", i+1)] = letter
+		v[fmt.Sprintf("B%d", i+1)] = strings.Repeat(letter, buffer-1) // a block of it
+		v["LETTERS"] += letter
 	}
 	return v
 }
@@ -63,6 +72,7 @@ func values03(variant int) map[string]string {
 		"KEY": fmt.Sprintf("%#x", key), "KEYDEC": fmt.Sprintf("%x", key),
 		"SEMKEY": fmt.Sprintf("%#x", semkey), "SEMKEYDEC": fmt.Sprintf("%x", semkey),
 		"BUFFER": strconv.Itoa(buffer), "SIZE": strconv.Itoa(4 + buffer),
+		"SWAPPED": strconv.Itoa(int(int32(bits.ReverseBytes32(uint32(buffer))))),
 		"ONELESS": strconv.Itoa(buffer - 1), "ONEMORE": strconv.Itoa(buffer + 1),
 		"KEYNUMBER": strconv.Itoa(key), "SEMKEYNUMBER": strconv.Itoa(semkey),
 	}
@@ -78,7 +88,9 @@ func values04(variant int) map[string]string {
 		"KEY": strconv.Itoa(key), "SEMKEY": strconv.Itoa(semkey),
 		"KEYHEX": fmt.Sprintf("%#x", key), "SEMKEYHEX": fmt.Sprintf("%#x", semkey),
 		"PLACES": strconv.Itoa(places), "COUNT": strconv.Itoa(4 * places),
-		"SIZE": strconv.Itoa(4*places + 4),
+		"SIZE": strconv.Itoa(4*places + 4), "TABLE": strconv.Itoa(4*places - 4),
+		"LAST": strconv.Itoa(places - 1), "MORE": strconv.Itoa(places + 1),
+		"LARGER": strconv.Itoa(4*places + 100), "SMALLER": strconv.Itoa(4*places - 100),
 	}
 }
 

@@ -1,0 +1,411 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// What only lab 01 needs: conditions on what a program has done for a while,
+// and steps of a peer that has a child.
+
+func init() {
+	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
+		l := lookers[name]
+		l.usage, l.look = usage, look
+		lookers[name] = l
+	}
+	add("byte", "byte KEY OFFSET OP N", lookByte)
+	add("looks", "looks NAME", lookLooks)
+	add("sleeps", "sleeps NAME", lookSleeps)
+	add("repeats", "repeats NAME OP N", lookRepeats)
+	add("pace", "pace NAME FROM TO OP MILLISECONDS", lookPace)
+	add("blocks", "blocks KEY LETTERS", lookBlocks)
+	add("spacing", "spacing OP MILLISECONDS", lookSpacing)
+	add("cleared", "cleared", lookCleared)
+	add("gap", "gap NAME OP MILLISECONDS", lookGap)
+	add("speaks", "speaks NAME", lookSpeaks)
+	add("succeeded", "succeeded NAME", lookSucceeded)
+	moreSteps["child"] = (*player).childDoes
+	moreSteps["kill-child"] = (*player).killChild
+	moreSteps["catch"] = (*player).catch
+	moreSteps["wait"] = func(_ *player, args []string) error {
+		n, err := strconv.Atoi(args[0])
+		time.Sleep(time.Duration(n) * time.Millisecond)
+		return err
+	}
+}
+
+func lookByte(s *session, args []string) (bool, string, error) {
+	part, state, err := s.at(args[0], args[1], 1)
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	is, err := compare(int64(part[0]), args[2], args[3])
+	return is, fmt.Sprintf("byte %s of the segment is %d", args[1], part[0]), err
+}
+
+// history is what lab 01's conditions remember of earlier looks.
+type history struct {
+	looks   map[string]*counter // by the program's name
+	letters string              // the blocks that were seen, each once
+	first   time.Time           // when the first was seen, and the last
+	last    time.Time
+	cleared string // a block was taken back
+	gaps    map[string]time.Duration
+}
+
+type counter struct {
+	switches, cpu, count int
+	since                time.Time
+}
+
+func (s *session) history() *history {
+	if s.lab.history.looks == nil {
+		s.lab.history.looks, s.lab.history.gaps = map[string]*counter{}, map[string]time.Duration{}
+	}
+	return &s.lab.history
+}
+
+// lookLooks waits, in await, until a program has come round ten times more: it
+// has slept in between, or used the processor for a while.
+func lookLooks(s *session, args []string) (bool, string, error) { return s.comesRound(args[0], false) }
+
+// lookSleeps is the same, and the program must have slept.
+func lookSleeps(s *session, args []string) (bool, string, error) { return s.comesRound(args[0], true) }
+
+func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
+	p := s.named(name)
+	if p == nil || p.within(0) {
+		return false, name + " has ended", nil
+	}
+	pids := tree(p.cmd.Process.Pid)
+	now := counter{since: time.Now()}
+	for _, pid := range pids {
+		now.switches += switches(pid)
+		now.cpu += processorTime(pid)
+	}
+	all := s.history().looks
+	c := all[name]
+	if c == nil {
+		all[name] = &now
+		return false, name + " has not looked again", nil
+	}
+	if now.switches != c.switches || !asleep && now.cpu != c.cpu {
+		c.switches = now.switches
+		c.count++
+	}
+	if !asleep {
+		c.cpu = now.cpu
+	}
+	if c.count >= 10 {
+		s.history().gaps[name] = time.Since(c.since) / 10
+		delete(all, name)
+		return true, name + " looks again and again", nil
+	}
+	state := name + " does not look again"
+	if spent := now.cpu - c.cpu; asleep && spent > 0 {
+		state = fmt.Sprintf("%s has used %d ms of processor time, and slept %d times", name, 10*spent, c.count)
+	}
+	return false, state, nil
+}
+
+// processorTime is what a process has used so far, in units of 10 ms.
+// See proc_pid_stat(5).
+func processorTime(pid int) int {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return user + system
+}
+
+// lookRepeats counts how often a line on standard error was repeated.
+func lookRepeats(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	count, most, line := map[string]int{}, 0, ""
+	for text := range strings.Lines(p.stderr()) {
+		if count[text]++; count[text] > most {
+			most, line = count[text], strings.TrimSpace(text)
+		}
+	}
+	is, err := compare(int64(most), args[1], args[2])
+	return is, fmt.Sprintf("%s has printed %d times %s on standard error", args[0], most, short(line)), err
+}
+
+// lookPace compares the time between two lines on standard output.
+func lookPace(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	from, e1 := strconv.Atoi(args[1])
+	to, e2 := strconv.Atoi(args[2])
+	if err := errors.Join(e1, e2); err != nil {
+		return false, "", err
+	}
+	c := p.captured[0]
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if len(c.lines) < to || from < 1 {
+		return false, fmt.Sprintf("%s has printed %d lines", args[0], len(c.lines)), nil
+	}
+	took := c.lines[to-1].Sub(c.lines[from-1])
+	is, err := compare(took.Milliseconds(), args[3], args[4])
+	return is, fmt.Sprintf("line %d of the output of %s came %.1f s after line %d", to, args[0],
+		took.Seconds(), from), err
+}
+
+// lookBlocks notes each new block in the segment, and waits, in await, for
+// blocks of these letters.
+func lookBlocks(s *session, args []string) (bool, string, error) {
+	w := s.history()
+	size, _ := strconv.Atoi(s.lab.values["BLOCK"])
+	text, state, err := s.at(args[0], "8", size)
+	if err != nil {
+		return false, "", err
+	}
+	if state == "" && text[0] != 0 && strings.Count(string(text), string(text[:1])) == size &&
+		!strings.HasSuffix(w.letters, string(text[:1])) {
+		w.letters += string(text[:1])
+		w.last = time.Now()
+		if w.first.IsZero() {
+			w.first = w.last
+		}
+	}
+	if state == "" && w.letters != "" {
+		for field, at := range map[string]int{"cnt": 0, "buf": 8} {
+			if part, gone, _ := s.at(args[0], strconv.Itoa(at), 4); gone == "" && string(part) == "\x00\x00\x00\x00" {
+				w.cleared = fmt.Sprintf("%s was 0 after block %c", field, w.letters[len(w.letters)-1])
+			}
+		}
+	}
+	switch {
+	case w.letters == args[1]:
+		return true, "the blocks were " + w.letters, nil
+	case w.letters == "":
+		return false, fmt.Sprintf("no block of %d equal letters was seen", size), nil
+	}
+	return false, fmt.Sprintf("the blocks were %s, not %s", short(w.letters), args[1]), nil
+}
+
+// lookCleared tells whether a block was taken back, while blocks were awaited.
+func lookCleared(s *session, _ []string) (bool, string, error) {
+	cleared := s.history().cleared
+	return cleared != "", cleared, nil
+}
+
+// lookGap compares the time between two looks of a program, as they were
+// awaited before.
+func lookGap(s *session, args []string) (bool, string, error) {
+	gap := s.history().gaps[args[0]]
+	is, err := compare(gap.Milliseconds(), args[1], args[2])
+	return is, fmt.Sprintf("%s looks once in %v", args[0], gap.Round(time.Millisecond)), err
+}
+
+// lookSpeaks tells whether a program has printed anything.
+func lookSpeaks(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	return p.stdout()+p.stderr() != "", args[0] + " has printed nothing", nil
+}
+
+// lookSucceeded tells whether a peer could do the last step that it was told.
+func lookSucceeded(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	answer := lastLine(p.stdout())
+	return answer == "done", strings.TrimPrefix(answer, "error: "), nil
+}
+
+// lookSpacing compares the time from the first block that was seen to the last.
+func lookSpacing(s *session, args []string) (bool, string, error) {
+	w := s.history()
+	took := w.last.Sub(w.first)
+	is, err := compare(took.Milliseconds(), args[0], args[1])
+	return is, fmt.Sprintf("from block %.1s to the last one it took %.1f s", w.letters, took.Seconds()), err
+}
+
+// holdOutput fills the pipe to which a program prints, and reads no more: the
+// program's next write waits. releaseOutput goes on. With room for so many
+// bytes, less than a page, these can still be written.
+func (c *capture) holdOutput(room int) error {
+	c.lock.Lock()
+	c.held, c.parked = make(chan struct{}), make(chan struct{})
+	c.lock.Unlock()
+	if err := c.r.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		return err
+	}
+	<-c.parked
+	raw, err := c.r.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	raw.Control(func(fd uintptr) {
+		w, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			failed = err
+			return
+		}
+		defer unix.Close(w)
+		if room > 0 { // the pipe has pages, and a write goes on in the last one
+			size, err := unix.FcntlInt(uintptr(w), unix.F_GETPIPE_SZ, 0)
+			page := os.Getpagesize()
+			for size -= room; err == nil && size > 0; size -= min(size, page) {
+				var n int
+				n, err = unix.Write(w, make([]byte, min(size, page)))
+				c.filling += max(n, 0)
+			}
+			failed = err
+			return
+		}
+		for _, size := range []int{4096, 1} {
+			for {
+				n, err := unix.Write(w, make([]byte, size))
+				if n > 0 {
+					c.filling += n
+				}
+				if err == unix.EAGAIN {
+					break
+				} else if err != nil && err != unix.EINTR {
+					failed = err
+					return
+				}
+			}
+		}
+	})
+	return failed
+}
+
+func (c *capture) releaseOutput() {
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	if c.held != nil {
+		c.r.SetReadDeadline(time.Time{})
+		close(c.held)
+		c.held = nil
+	}
+}
+
+// park is called when a read was cut short: it returns when the output is
+// released.
+func (c *capture) park() {
+	c.lock.Lock()
+	held, parked := c.held, c.parked
+	c.parked = nil
+	c.lock.Unlock()
+	if parked != nil {
+		close(parked)
+	}
+	if held != nil {
+		<-held
+	}
+}
+
+// catch looks for a segment without a pause, and then at its cnt. When that is
+// not 0 any more, the block must be there. In so short a time the processes
+// may not run side by side: then nothing is seen.
+func (p *player) catch(args []string) error {
+	key, err := strconv.ParseInt(args[0], 0, 64)
+	block, e := strconv.Atoi(args[1])
+	if err = errors.Join(err, e); err != nil {
+		return err
+	}
+	for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+		id, err := unix.SysvShmGet(int(key), 0, 0)
+		if err != nil {
+			continue
+		}
+		mem, err := unix.SysvShmAttach(id, 0, 0)
+		if err != nil || len(mem) < 8+block {
+			return errors.Join(err, errors.New("the segment cannot be used"))
+		}
+		p.mem = mem
+		cnt := (*int32)(unsafe.Pointer(&mem[0]))
+		for time.Now().Before(end) {
+			for range 1000 {
+				if n := atomic.LoadInt32(cnt); n != 0 {
+					letters := bytes.Count(mem[8:8+block], mem[8:9])
+					if mem[8] == 0 || letters != block {
+						return fmt.Errorf("when cnt was %d, %d of %d bytes of the block were there", n, letters, block)
+					}
+					return nil
+				}
+			}
+		}
+	}
+	return errors.New("no block came")
+}
+
+// A child is another peer, that this peer has started and does not wait for:
+// when it is killed, it stays a zombie.
+type child struct {
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	answers *bufio.Reader
+}
+
+// childDoes has the child do a step.
+func (p *player) childDoes(args []string) error {
+	if p.child == nil {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Args = []string{"peer"}
+		in, e1 := cmd.StdinPipe()
+		out, e2 := cmd.StdoutPipe()
+		if err := errors.Join(e1, e2); err != nil {
+			return err
+		}
+		if err := cmd.Start(); err != nil {
+			return err
+		}
+		p.child = &child{cmd, in, bufio.NewReader(out)}
+	}
+	fmt.Fprintln(p.child.in, strings.TrimSpace(strings.Join(args, " ")))
+	answer, err := p.child.answers.ReadString('\n')
+	if reason, failed := strings.CutPrefix(strings.TrimSpace(answer), "error: "); failed {
+		err = errors.New(reason)
+	}
+	return err
+}
+
+// killChild kills it, and leaves it a zombie.
+func (p *player) killChild([]string) error {
+	if p.child == nil {
+		return errors.New("there is no child")
+	}
+	pid := p.child.cmd.Process.Pid
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return err
+	}
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}

@@ -1,0 +1,330 @@
+//go:build linux
+
+package shm_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// What lab 03 needs besides: a peer that plays the writer or the reader of a
+// whole transfer, and files to transfer.
+
+func init() {
+	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
+
+	add := func(usage string, look func(*session, []string) (bool, string, error)) {
+		name, _, _ := strings.Cut(usage, " ")
+		l := lookers[name]
+		l.usage, l.look = usage, look
+		lookers[name] = l
+	}
+	add("key KEY OP N", func(_ *session, args []string) (bool, string, error) {
+		return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
+	})
+	add("semmode KEY OP OCTAL", lookSemaphoreMode)
+	add("woke NAME OP N", lookWoke)
+	add("unread NAME OP N", lookUnread)
+	add("received NAME FILE", lookReceived)
+	add("stopped NAME", lookStopped)
+	add("lines NAME OP N", lookLines)
+
+	moreSteps["open"] = (*player).open
+	moreSteps["send"] = (*player).send
+	moreSteps["end"] = (*player).sendEnd
+	moreSteps["receive"] = (*player).receive
+	moreSteps["next"] = (*player).next
+	moreSteps["leave"] = (*player).leave
+	moreSteps["pause"] = func(_ *player, args []string) error {
+		seconds, err := strconv.ParseFloat(args[0], 64)
+		time.Sleep(time.Duration(seconds * float64(time.Second)))
+		return err
+	}
+	moreSteps["spawn"] = (*player).spawn
+	moreSteps["die"] = func(*player, []string) error { return unix.Kill(os.Getpid(), unix.SIGKILL) }
+}
+
+// part is what COUNT:BYTES stands for, such as 1024+1:A or 100:random. \0 is a
+// zero byte, \n a line feed.
+func part(word string) ([]byte, error) {
+	count, what, _ := strings.Cut(word, ":")
+	size, err := sum(count)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", word, err)
+	}
+	n := int(size)
+	switch {
+	case n < 0 || what == "":
+		return nil, fmt.Errorf("%s: want COUNT:BYTES", word)
+	case what == "random": // the same ones each time
+		text := make([]byte, n+8)
+		r := rand.New(rand.NewPCG(3, uint64(n)))
+		for i := 0; i < n; i += 8 {
+			binary.LittleEndian.PutUint64(text[i:], r.Uint64())
+		}
+		return text[:n], nil
+	}
+	what = strings.NewReplacer(`\0`, "\x00", `\n`, "\n").Replace(what)
+	return bytes.Repeat([]byte(what), n/len(what)+1)[:n], nil
+}
+
+// input makes a file for a program to read.
+func (s *session) input(ts *testscript.TestScript, args []string) {
+	var all []byte
+	for _, word := range args[1:] {
+		text, err := part(word)
+		ts.Check(err)
+		all = append(all, text...)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), all, 0o644))
+	if s.lab.files == nil {
+		s.lab.files = map[string][]byte{}
+	}
+	s.lab.files[args[0]] = all
+}
+
+func lookSemaphoreMode(s *session, args []string) (bool, string, error) {
+	id, state, err := findSemaphores(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	// struct semid64_ds begins with struct ipc64_perm, whose sixth number is
+	// the mode.
+	var structure [64]uint32
+	t := tables[1]
+	highest := t.control(0, t.info, unsafe.Pointer(&structure))
+	for index := range highest + 1 {
+		if t.control(index, t.stat, unsafe.Pointer(&structure)) == id {
+			break
+		}
+	}
+	mode := structure[5] & 0o777
+	is, err := compare(int64(mode), args[1], "0"+args[2])
+	return is, fmt.Sprintf("the mode of semaphore set %s is %o", args[0], mode), err
+}
+
+// lookWoke counts how often a program has woken up since the script asked
+// first.
+func lookWoke(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	now := 0
+	for _, pid := range tree(p.cmd.Process.Pid) {
+		now += switches(pid)
+	}
+	if p.woke == 0 {
+		p.woke = now + 1
+	}
+	n := now + 1 - p.woke
+	is, err := compare(int64(n), args[1], args[2])
+	return is, fmt.Sprintf("%s has gone to sleep and woken up %d times since", args[0], n), err
+}
+
+// lookUnread counts the bytes in the pipe that is a program's standard input.
+func lookUnread(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil || p.keyboard == nil {
+		return false, args[0] + " has no keyboard", nil
+	}
+	n := 0
+	raw, err := p.keyboard.SyscallConn()
+	if err == nil {
+		raw.Control(func(fd uintptr) { n, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	}
+	if err != nil {
+		return false, "", err
+	}
+	is, err := compare(int64(n), args[1], args[2])
+	return is, fmt.Sprintf("%s has not read %d bytes of its input", args[0], n), err
+}
+
+// lookReceived compares what a peer has received with a file.
+func lookReceived(s *session, args []string) (bool, string, error) {
+	p, want := s.named(args[0]), s.lab.files[args[1]]
+	if p == nil || want == nil && args[1] != "/dev/null" {
+		return false, "nothing was received", nil
+	}
+	got := p.captured[1].String()
+	if got == string(want) {
+		return true, fmt.Sprintf("all %d bytes have come", len(want)), nil
+	}
+	at := 0
+	for at < min(len(got), len(want)) && got[at] == want[at] {
+		at++
+	}
+	return false, fmt.Sprintf("%d bytes came out, of %d; they are right up to byte %d", len(got), len(want), at), nil
+}
+
+func lookStopped(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	is := p != nil && idle(p.cmd.Process.Pid, "T")
+	return is, args[0] + " is " + notUnless(is) + "stopped", nil
+}
+
+// lookLines counts the lines on standard error.
+func lookLines(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	n := strings.Count(p.stderr(), "\n")
+	is, err := compare(int64(n), args[1], args[2])
+	return is, fmt.Sprintf("%s has printed %d lines on standard error", args[0], n), err
+}
+
+// The peer as a writer and as a reader.
+
+func (p *player) cnt() *int32 { return (*int32)(unsafe.Pointer(&p.mem[0])) }
+
+func (p *player) semop(key string, number, n int) error {
+	k, err := strconv.ParseUint(key, 0, 32)
+	if err == nil {
+		err = semopRetry(semget(int(k), 0, 0), number, n, 0)
+	}
+	return err
+}
+
+// open KEY SIZE SEMKEY makes what a writer makes, and attaches the segment.
+func (p *player) open(args []string) error {
+	if p.mem != nil { // from before
+		if err := p.do("detach"); err != nil {
+			return err
+		}
+	}
+	for _, step := range []string{"make " + args[0] + " " + args[1], "semget " + args[2] + " 2",
+		"setval " + args[2] + " 0 1", "attach " + args[0]} {
+		if err := p.do(step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// send SEMKEY COUNT:BYTES... plays a writer. Each of these is sent in blocks
+// as large as they can be.
+func (p *player) send(args []string) error {
+	if len(p.mem) < 8 {
+		return errors.New("no segment is attached")
+	}
+	for _, word := range args[1:] {
+		if word == "" {
+			continue
+		}
+		text, err := part(word)
+		if err != nil {
+			return err
+		}
+		for block := range slices.Chunk(text, len(p.mem)-4) {
+			if err := p.semop(args[0], 0, -1); err != nil {
+				return err
+			}
+			copy(p.mem[4:], block)
+			atomic.StoreInt32(p.cnt(), int32(len(block)))
+			if err := p.semop(args[0], 1, +1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// end SEMKEY KEY sends the end, waits until it has been read, and removes both
+// at once.
+func (p *player) sendEnd(args []string) error {
+	err := p.semop(args[0], 0, -1)
+	if err != nil {
+		return err
+	}
+	atomic.StoreInt32(p.cnt(), 0)
+	if err = p.semop(args[0], 1, +1); err == nil {
+		err = p.semop(args[0], 0, -1)
+	}
+	return errors.Join(err, p.do("rmsem "+args[0]), p.do("remove "+args[1]))
+}
+
+// receive SEMKEY [N] plays a reader, of N blocks or until the end. It prints
+// the data to its standard error, and answers with the sizes of the blocks.
+func (p *player) receive(args []string) error {
+	most := 1 << 30
+	if args[1] != "" {
+		most, _ = strconv.Atoi(args[1])
+	}
+	if len(p.mem) < 8 {
+		return errors.New("no segment is attached")
+	}
+	sizes := []string{}
+	for range most {
+		if err := p.semop(args[0], 1, -1); err != nil {
+			return err
+		}
+		n := int(atomic.LoadInt32(p.cnt()))
+		sizes = append(sizes, strconv.Itoa(n))
+		if p.said = fmt.Sprint(len(sizes), " blocks"); len(sizes) <= 20 {
+			p.said = strings.Join(sizes, " ")
+		}
+		if n < 0 || n > len(p.mem)-4 {
+			return fmt.Errorf("cnt is %d", n)
+		}
+		os.Stderr.Write(p.mem[4 : 4+n])
+		if err := p.semop(args[0], 0, +1); err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	return nil
+}
+
+// next SEMKEY is the reader's V(0) and its next P(1), which waits already when
+// V(0) is made. So it gets the turn even if the writer then removes the set.
+func (p *player) next(args []string) error {
+	key, err := strconv.ParseUint(args[0], 0, 32)
+	if err != nil {
+		return err
+	}
+	id, done := semget(int(key), 0, 0), make(chan error)
+	go func() { done <- p.semop(args[0], 1, -1) }()
+	for semctl(id, 1, 14) == 0 { // GETNCNT
+		time.Sleep(time.Millisecond)
+	}
+	return errors.Join(p.semop(args[0], 0, +1), <-done)
+}
+
+// leave SEMKEY is the last act of a reader: V(0).
+func (p *player) leave(args []string) error {
+	err := p.semop(args[0], 0, +1)
+	os.Exit(0)
+	return err
+}
+
+// spawn has a child do all further steps. This process never waits for it: so
+// when it dies, it is a zombie.
+func (p *player) spawn([]string) error {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	fmt.Println("done")
+	for {
+		time.Sleep(time.Hour)
+	}
+}
