@@ -102,6 +102,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	// When package os first starts or finds a process, it tries with a child
+	// whether there are pidfds. That child must not be process 1 there.
+	os.FindProcess(os.Getpid())
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
