@@ -30,10 +30,13 @@ var (
 		"which has programs such as 01/writer")
 	labsDir = flag.String("labs", "", "grade each folder of this `directory` "+
 		"as a submission")
-	onlyLabs = flag.String("only", "", "grade only these `labs`, such as 01,03")
-	jsonFile = flag.String("results", "", "write the results to this `file`, in "+
+	onlyLabs    = flag.String("only", "", "grade only these `labs`, such as 01,03")
+	resultsFile = flag.String("results", "", "write the results to this `file`, in "+
 		"the form that Gradescope reads; with -labs it is a directory")
 	csvFile = flag.String("csv", "", "with -labs: write the marks to this `file`")
+	bundle  = flag.String("bundle", "", "make this `directory`, which grades "+
+		"on a machine without Go: DIR/labgrade -lab SUBMISSION")
+	verbose = flag.Bool("v", false, "print everything that was printed")
 )
 
 const (
@@ -46,7 +49,63 @@ const (
 	stagedFiles = 10_000
 )
 
-func grading() bool { return *labDir != "" || *labsDir != "" }
+// grading tells whether the flags ask for the grader.
+func grading() bool {
+	return *labDir != "" || *labsDir != "" || *bundle != "" || *assignment || bundled != ""
+}
+
+// bundled is the bundle that this program was started from, if it was.
+var bundled = func() string {
+	self, err := os.Executable()
+	if err != nil || filepath.Base(self) != "labgrade" {
+		return ""
+	}
+	return filepath.Dir(self)
+}()
+
+func labgradeUsage() {
+	fmt.Fprintln(os.Stderr, "usage: labgrade -lab DIR [-only 01,03] [-v] [-results FILE] [-variant N]\n"+
+		"       labgrade -labs DIR [-csv FILE] [-results DIR] [-only 01,03] [-variant N]\n"+
+		"       labgrade -assignment [-only 03] [-variant N]")
+}
+
+// fromBundle makes the paths of the flags absolute, and finds what the grader
+// needs in the bundle.
+func fromBundle() error {
+	for _, path := range []*string{labDir, labsDir, resultsFile, csvFile} {
+		if *path != "" {
+			absolute, err := filepath.Abs(*path)
+			if err != nil {
+				return err
+			}
+			*path = absolute
+		}
+	}
+	built = filepath.Join(bundled, "programs")
+	// The first start of a process makes package os try out what the kernel
+	// can do, with a child. That must not be process 1 of a sandbox.
+	return errors.Join(os.Chdir(bundled), exec.Command("programs/lock-page").Run())
+}
+
+// makeBundle copies all that the grader needs to a directory.
+func makeBundle(dir string) error {
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s is not empty", dir)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	err := os.CopyFS(filepath.Join(dir, "programs"), os.DirFS(built))
+	for _, l := range labs {
+		err = errors.Join(err,
+			os.CopyFS(filepath.Join(dir, "testdata", l.lesson, "lab"), os.DirFS(filepath.Join("testdata", l.lesson, "lab"))),
+			os.MkdirAll(filepath.Join(dir, l.lesson), 0o755))
+		page, e := os.ReadFile(filepath.Join(l.lesson, "ASSIGNMENT.md"))
+		err = errors.Join(err, e, os.WriteFile(filepath.Join(dir, l.lesson, "ASSIGNMENT.md"), page, 0o644))
+	}
+	binary, e := os.ReadFile("/proc/self/exe")
+	return errors.Join(err, e, os.WriteFile(filepath.Join(dir, "labgrade"), binary, 0o755))
+}
 
 // gradeMain is what TestMain does when it grades. It returns the exit status.
 func gradeMain() int {
@@ -60,6 +119,28 @@ func gradeMain() int {
 	chosen, err := chooseLabs(*onlyLabs)
 	if err != nil {
 		return wrong(err)
+	}
+	switch {
+	case *assignment:
+		if chosen == nil {
+			chosen = labs
+		}
+		for _, l := range chosen {
+			page, err := assignmentOf(l, *variant)
+			if err != nil {
+				return wrong(err)
+			}
+			fmt.Print(page)
+		}
+		return allPassed
+	case *bundle != "":
+		if err := makeBundle(*bundle); err != nil {
+			return wrong(err)
+		}
+		return allPassed
+	case *labDir == "" && *labsDir == "":
+		flag.Usage()
+		return graderFail
 	}
 	if *labDir != "" && *labsDir != "" || *csvFile != "" && *labsDir == "" {
 		return wrong(errors.New("-lab grades one submission, -labs many; -csv goes with -labs"))
@@ -75,8 +156,8 @@ func gradeMain() int {
 		return wrong(err)
 	}
 	g.print()
-	if *jsonFile != "" {
-		if err := g.writeJSON(*jsonFile); err != nil {
+	if *resultsFile != "" {
+		if err := g.writeJSON(*resultsFile); err != nil {
 			return wrong(err)
 		}
 	}
@@ -115,6 +196,10 @@ type grade struct {
 // those that it has a folder for.
 func gradeOne(dir string, chosen []*lab) (*grade, error) {
 	start := time.Now()
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
 		err = fmt.Errorf("%s is no directory", dir)
@@ -195,6 +280,9 @@ func stage(from, to string) error {
 		name, err := filepath.Rel(from, path)
 		if err != nil {
 			return err
+		}
+		if path == to { // it lies in the submission
+			return fs.SkipDir
 		}
 		target := filepath.Join(to, name)
 		if files++; files > stagedFiles {
@@ -362,7 +450,7 @@ func (g *grade) print() {
 				continue
 			}
 			fmt.Print(v.feedback())
-			if testing.Verbose() {
+			if *verbose || testing.Verbose() {
 				fmt.Println(indent(v.printed))
 			}
 		}
@@ -449,11 +537,20 @@ func gradeAll(dir string) error {
 		return err
 	}
 	defer os.RemoveAll(work)
-	if *jsonFile != "" {
-		work = *jsonFile
+	if *resultsFile != "" {
+		work = *resultsFile
 		if err := os.MkdirAll(work, 0o755); err != nil {
 			return err
 		}
+	}
+	if *onlyLabs == "" { // those that any of them has
+		var any []string
+		for _, l := range labs {
+			if found, _ := filepath.Glob(filepath.Join(dir, "*", l.number)); len(found) > 0 {
+				any = append(any, l.number)
+			}
+		}
+		*onlyLabs = strings.Join(any, ",")
 	}
 	type line struct {
 		name   string

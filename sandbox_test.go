@@ -150,7 +150,7 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 	}
 	cmd := exec.Command(filepath.Join(built, "sandbox"), string(text))
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + seenWork, "LANG=C.UTF-8"}
+		"HOME=" + seenWork, "LANG=C.UTF-8", "SANDBOX=" + b.dir}
 	if strings.HasPrefix(goRoot(), "/") { // so that "build" may call go
 		cmd.Env[0] += ":" + filepath.Join(goRoot(), "bin")
 	}

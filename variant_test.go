@@ -6,14 +6,21 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // The values of an assignment: keys, sizes and letters. Variant 0 is the
 // tutorial's, which our programs have; another number gives other ones, so
 // that our programs, handed in, do not pass.
-var variant = flag.Int("variant", 0, "grade for the assignment with this `number`")
+var (
+	variant    = flag.Int("variant", 0, "grade for the assignment with this `number`")
+	assignment = flag.Bool("assignment", false, "print the assignments of the labs in -only, for -variant")
+)
 
 // derived gives numbers that follow from a lab and a variant alone.
 func derived(lab uint64, variant int) *rand.Rand {
@@ -38,6 +45,7 @@ func values01(variant int) map[string]string {
 		"KEY": fmt.Sprintf("%#x", key), "KEYDEC": fmt.Sprintf("%x", key),
 		"BUFFER": strconv.Itoa(buffer), "BLOCK": strconv.Itoa(buffer - 1),
 		"SIZE": strconv.Itoa(8 + buffer), "LAST": strconv.Itoa(8 + buffer - 1),
+		"KEYNUMBER": strconv.Itoa(key),
 	}
 	// Sizes of wrong layouts: without complete, and with 8 bytes for each number.
 	v["SIZE4"], v["SIZE16"] = strconv.Itoa(4+buffer), strconv.Itoa(16+buffer)
@@ -63,6 +71,8 @@ func values03(variant int) map[string]string {
 		"KEY": fmt.Sprintf("%#x", key), "KEYDEC": fmt.Sprintf("%x", key),
 		"SEMKEY": fmt.Sprintf("%#x", semkey), "SEMKEYDEC": fmt.Sprintf("%x", semkey),
 		"BUFFER": strconv.Itoa(buffer), "SIZE": strconv.Itoa(4 + buffer),
+		"ONELESS": strconv.Itoa(buffer - 1), "ONEMORE": strconv.Itoa(buffer + 1),
+		"KEYNUMBER": strconv.Itoa(key), "SEMKEYNUMBER": strconv.Itoa(semkey),
 	}
 }
 
@@ -74,6 +84,7 @@ func values04(variant int) map[string]string {
 	}
 	return map[string]string{
 		"KEY": strconv.Itoa(key), "SEMKEY": strconv.Itoa(semkey),
+		"KEYHEX": fmt.Sprintf("%#x", key), "SEMKEYHEX": fmt.Sprintf("%#x", semkey),
 		"PLACES": strconv.Itoa(places), "COUNT": strconv.Itoa(4 * places),
 		"SIZE": strconv.Itoa(4*places + 4),
 	}
@@ -101,4 +112,96 @@ func values06(variant int) map[string]string {
 		v[fmt.Sprintf("V%d", i+1)] = strconv.Itoa(first + i*step)
 	}
 	return v
+}
+
+// phrases are how ASSIGNMENT.md of a lab says the values of variant 0, and how
+// another variant says its own.
+var phrases = map[string][][2]string{
+	"01": {
+		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"1032", "$SIZE"}, {"1024", "$BUFFER"},
+		{"1023", "$BLOCK"}, {"A, B, C, D and E", "$L1, $L2, $L3, $L4 and $L5"},
+		{"A to E", "$L1 to $L5"}, {"AAAA…", "$L1$L1$L1$L1…"}, {"BBBB…", "$L2$L2$L2$L2…"},
+	},
+	"03": {
+		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"0x5678", "$SEMKEY"},
+		{"22136", "$SEMKEYNUMBER"}, {"1028", "$SIZE"}, {"1024", "$BUFFER"},
+		{"1023", "$ONELESS"}, {"1025", "$ONEMORE"},
+	},
+	"04": {
+		{"54321", "$KEY"}, {"0xd431", "$KEYHEX"}, {"56789", "$SEMKEY"}, {"0xddd5", "$SEMKEYHEX"},
+		{"404", "$SIZE"}, {"400", "$COUNT"}, {"100", "$PLACES"},
+	},
+	"05": {
+		{"'M'", "'$FTOK'"}, {"100 times", "$ROUNDS times"}, {"100 additions", "$ROUNDS additions"},
+		{"= 200 (expected 200)", "= $TOTAL (expected $TOTAL)"}, {"`expected 200`", "`expected $TOTAL`"},
+		{"the sum is 200", "the sum is $TOTAL"},
+	},
+	"06": {
+		{"'Z'", "'$FTOK'"}, {"10, 20 and 30", "$V1, $V2 and $V3"}, {"10, 20, 30", "$V1, $V2, $V3"},
+		{"value = 10", "value = $V1"}, {"value = 20", "value = $V2"}, {"value = 30", "value = $V3"},
+	},
+}
+
+// assignmentOf is a lab's ASSIGNMENT.md, for a variant.
+func assignmentOf(l *lab, variant int) (string, error) {
+	text, err := os.ReadFile(filepath.Join(l.lesson, "ASSIGNMENT.md"))
+	if err != nil || variant == 0 {
+		return string(text), err
+	}
+	values := l.values(variant)
+	var old []string
+	instead := map[string]string{}
+	for _, p := range phrases[l.number] {
+		old = append(old, asWord(p[0]))
+		instead[p[0]] = os.Expand(p[1], func(name string) string { return values[name] })
+	}
+	page := regexp.MustCompile(strings.Join(old, "|")).ReplaceAllStringFunc(string(text),
+		func(found string) string { return instead[found] })
+	title, rest, _ := strings.Cut(page, "\n")
+	return fmt.Sprintf("%s (variant %d)\n%s", title, variant,
+		strings.ReplaceAll(rest, "go test -lab DIR", fmt.Sprintf("go test -lab DIR -variant %d", variant))), nil
+}
+
+// asWord is a pattern that finds a phrase, but not within a word or a number.
+func asWord(phrase string) string {
+	pattern := regexp.QuoteMeta(phrase)
+	if regexp.MustCompile(`^\w`).MatchString(phrase) {
+		pattern = `\b` + pattern
+	}
+	if regexp.MustCompile(`\w$`).MatchString(phrase) {
+		pattern += `\b`
+	}
+	return pattern
+}
+
+// TestAssignments holds the assignments of variants to their values: those of
+// variant 0 are all replaced, and the new ones are there.
+func TestAssignments(t *testing.T) {
+	for _, l := range labs {
+		page, err := assignmentOf(l, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range phrases[l.number] {
+			if !regexp.MustCompile(asWord(p[0])).MatchString(page) {
+				t.Errorf("lab %s: ASSIGNMENT.md does not say %q", l.number, p[0])
+			}
+		}
+		for v := 1; v <= 20; v++ {
+			page, err := assignmentOf(l, v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := l.values(v)
+			for _, p := range phrases[l.number] {
+				want := os.Expand(p[1], func(name string) string { return values[name] })
+				if !strings.Contains(page, want) || strings.Contains(want, "$") {
+					t.Errorf("lab %s, variant %d: the page does not say %q", l.number, v, want)
+				}
+			}
+			if l.values(v)["KEY"] == l.values(0)["KEY"] && l.values(v)["FTOK"] == l.values(0)["FTOK"] {
+				t.Errorf("lab %s: variant %d has the key of variant 0", l.number, v)
+			}
+		}
+	}
 }

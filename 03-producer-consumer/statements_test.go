@@ -28,7 +28,7 @@ func TestStatement07TooLarge(t *testing.T) {
 	id := createSegment(t, key, 1000)
 	_, err := unix.SysvShmGet(key, 1001, 0)
 	want(t, "more than exists", err, unix.EINVAL)
-	_, err = unix.SysvShmGet(key, 999, 0) // the kernel does not mind less
+	_, err = unix.SysvShmGet(key, 999, 0) // less is no error
 	want(t, "less than exists", err, nil)
 	opened, err := unix.SysvShmGet(key, 0, 0)
 	want(t, "size 0", err, nil)
@@ -76,7 +76,7 @@ func TestStatement48EndAndError(t *testing.T) {
 		says   string
 	}{
 		{[]int32{3, 2, 0}, false, "Reader: 2 transfers, 5 bytes"},
-		{[]int32{3, -1}, true, "the writer stopped before the end"},
+		{[]int32{3, -1}, true, "the writer stopped early"},
 	} {
 		key, semKey := newKey(t), newKey(t)
 		mem := attach(t, createSegment(t, key, 1028))

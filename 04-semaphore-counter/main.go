@@ -18,7 +18,6 @@ import (
 	"flag"
 	"fmt"
 	"log"
-	"math"
 	"os"
 	"os/signal"
 	"path"
@@ -65,7 +64,7 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("04-semaphore-counter: ")
 	flag.Parse()
-	if flag.NArg() > 0 { // a stray argument: "rm" for "-rm", say
+	if flag.NArg() > 0 { // a stray argument
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -86,8 +85,8 @@ func run(ctx context.Context) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *syncBy)
-	case *key < 1, *key > math.MaxUint32, *semKey < 1,
-		*semKey > math.MaxUint32, *work < 0:
+	case *key < 1, *key > 0xffffffff, *semKey < 1,
+		*semKey > 0xffffffff, *work < 0:
 		return errors.New("-key, -semkey or -work is out of range")
 	case path.Clean(*name) != *name || strings.LastIndex(*name, "/") != 0 ||
 		len(*name) < 2 || len(*name) > 252:
@@ -106,13 +105,14 @@ func run(ctx context.Context) error {
 	// Attach it, at an address that the kernel chooses.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	if removed(err) {
-		return run(ctx) // by -rm, just now
+		return run(ctx) // somebody has just removed it: begin again
 	} else if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
 	t := view(mem)
 
-	// Open what protects it, or make it: the semaphore, if there is one.
+	// Open the lock that protects it, or create it. It is a semaphore, if -sync
+	// has one.
 	m, err := chosen.open(ctx, t)
 	if err != nil {
 		return errors.Join(err, removeEmpty(shmid, t))

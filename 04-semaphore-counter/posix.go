@@ -41,7 +41,7 @@ type posix struct {
 	file *os.File
 }
 
-// openPOSIX opens the semaphore, or makes it, as sem_open(3) does.
+// openPOSIX opens the semaphore, or creates it, as sem_open(3) does.
 func openPOSIX(ctx context.Context, t *table) (mechanism, error) {
 	f, err := openSemaphore()
 	for errors.Is(err, unix.ENOENT) && ctx.Err() == nil {
@@ -64,8 +64,8 @@ func openPOSIX(ctx context.Context, t *table) (mechanism, error) {
 
 func semFile() string { return "/dev/shm/sem." + (*name)[1:] }
 
-// openSemaphore opens the file. It refuses what cannot be a semaphore of this
-// user's.
+// openSemaphore opens the file. It refuses a file that is no semaphore, or is
+// another user's.
 func openSemaphore() (*os.File, error) {
 	var st unix.Stat_t
 	err := unix.Lstat(semFile(), &st)
@@ -84,8 +84,8 @@ func openSemaphore() (*os.File, error) {
 	return os.OpenFile(semFile(), os.O_RDWR|unix.O_NOFOLLOW, 0)
 }
 
-// createSemaphore makes the file without a name. It gives it the name when all
-// is in it, so that nobody ever sees half a semaphore. See O_TMPFILE in
+// createSemaphore creates the file without a name. The file gets its name when
+// all is in it, so that no process ever sees half a semaphore. See O_TMPFILE in
 // open(2).
 func createSemaphore() (*os.File, error) {
 	f, err := os.OpenFile("/dev/shm", os.O_RDWR|unix.O_TMPFILE, 0o600)
@@ -107,7 +107,8 @@ func createSemaphore() (*os.File, error) {
 	return f, nil
 }
 
-// lock is sem_wait(3): it takes 1 away, or waits. Nobody knows who has it.
+// lock is sem_wait(3): it takes the 1, or waits for it. Nobody knows which
+// process has it.
 func (p *posix) lock(ctx context.Context) (err error) {
 	defer truncated(&err)
 	return inSlices(ctx, p.tryLock, func() string {
@@ -126,14 +127,14 @@ func (p *posix) tryLock() error {
 	case st.Nlink == 0:
 		return fmt.Errorf("%s: %w: somebody removed it", *name, unix.EIDRM)
 	case value > 1:
-		return fmt.Errorf("%s lets %d processes in at once"+again, *name, value)
+		return fmt.Errorf("%s lets %d processes in at once"+cure, *name, value)
 	case value == 1:
 		if p.state.CompareAndSwap(state, state-1) {
 			return nil
 		}
 	default:
-		// Unlock wakes somebody only if it sees a waiter. The kernel looks at
-		// the value again before it lets this process sleep.
+		// Unlock wakes a process only if it sees a waiter. The kernel looks at
+		// the value once more before it lets this process sleep.
 		p.state.Add(waiter)
 		p.futex(0, 0)                    // FUTEX_WAIT, as long as it is 0
 		p.state.Add(^uint64(waiter - 1)) // minus waiter: Add has no minus
@@ -150,9 +151,9 @@ func (p *posix) unlock() (err error) {
 	return nil
 }
 
-// futex waits on the value of the semaphore, the half of state that comes
-// first, or wakes those who wait. Other processes have it, too, so the
-// operation is one without FUTEX_PRIVATE_FLAG. See futex(2).
+// futex sleeps on the value of the semaphore, which is the first half of state,
+// or wakes processes that do. Other processes use the semaphore, too, so the
+// operation goes without FUTEX_PRIVATE_FLAG. See futex(2).
 func (p *posix) futex(operation, value int) {
 	limit := unix.NsecToTimespec(int64(slice))
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&p.state)),
@@ -160,8 +161,8 @@ func (p *posix) futex(operation, value int) {
 		0, 0)
 }
 
-// truncated makes an error of the fault that using mapped memory causes when
-// somebody has truncated the file. A C program dies of SIGBUS.
+// truncated makes an error of a fault: if somebody has truncated the file, an
+// access to the mapped memory fails. A C program dies of SIGBUS.
 func truncated(err *error) {
 	fault := recover()
 	if _, ok := fault.(interface{ Addr() uintptr }); ok {

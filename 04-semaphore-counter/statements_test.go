@@ -69,7 +69,7 @@ func TestStatement40SemaphoreSerialises(t *testing.T) {
 	wantCounts(t, "-sync", "sysv", "-semkey", strconv.Itoa(newKey(t)))
 }
 
-// So it is with a POSIX named semaphore.
+// The same with a POSIX named semaphore.
 func TestStatement41NamedSemaphore(t *testing.T) {
 	name := fmt.Sprintf("shm-by-example-%d", newKey(t))
 	if _, err := os.Lstat("/dev/shm/sem." + name); !os.IsNotExist(err) {
@@ -83,8 +83,8 @@ func TestStatement43Atomics(t *testing.T) {
 	wantCounts(t, "-sync", "atomic")
 }
 
-// wantCounts runs the program three times at once. Each process must count
-// one further than the one before it.
+// wantCounts runs the program three times at once. Each process must store a
+// count that is one higher than the one before.
 func wantCounts(t *testing.T, args ...string) {
 	t.Helper()
 	program, err := build()
@@ -152,7 +152,7 @@ func TestMain(m *testing.M) {
 }
 
 // "Every process sets the semaphore to 1 at its start": then each process
-// frees the lock that another holds. Only the process that creates the set
+// unlocks the lock that another holds. Only the process that creates the set
 // may give it a value.
 func TestStatement45NotAtEveryStart(t *testing.T) {
 	lock := func(id int) syscall.Errno { // and does not wait

@@ -23,44 +23,44 @@ const (
 // its set, which has an id, as a segment has.
 type sysv struct {
 	*table
-	set int
+	semid int
 }
 
-// openSysV makes the set, or finds it. A new semaphore is 0, which is locked.
-// The process that makes the set unlocks it once. Until then the set is not
-// ready, and the others wait. If the process that made it was killed before
-// that, one of the others removes the set after 2 s, and all begin again.
+// openSysV creates the set, or finds it. A new semaphore is 0, which is locked.
+// The process that creates the set unlocks it once. Until then the set is not
+// ready, and the others wait. If its creator was killed before that, one of the
+// others removes the set after 2 s, and all begin anew.
 func openSysV(ctx context.Context, t *table) (mechanism, error) {
-	// The set that was not ready at the last look, and since when it is not.
-	unreadySet, start := -1, time.Now()
+	// The set that was not ready at the last look, and when it was first seen.
+	unready, start := -1, time.Now()
 	for {
-		set, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
-		if err == nil { // this process has made the set
+		semid, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
+		if err == nil { // this process has created the set
 			// Add 1 by semop, not by SETVAL: semop also sets sem_otime, and
 			// so the others see that the set is ready. Without SEM_UNDO: the
 			// set stays unlocked when this process ends.
-			if err = semop(set, +1, 0); err == nil {
-				return &sysv{t, set}, nil
+			if err = semop(semid, +1, 0); err == nil {
+				return &sysv{t, semid}, nil
 			} else if !removed(err) {
-				semctl(set, unix.IPC_RMID, nil)
-				return nil, fmt.Errorf("semop set %d: %w", set, err)
+				semctl(semid, unix.IPC_RMID, nil)
+				return nil, fmt.Errorf("semop set %d: %w", semid, err)
 			}
-		} else if err != unix.EEXIST { // the kernel makes no set
+		} else if err != unix.EEXIST { // the kernel creates no set
 			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
-		} else if set, err = findSet(); err == nil { // it is ready
-			return &sysv{t, set}, nil
+		} else if semid, err = findSet(); err == nil { // it is ready
+			return &sysv{t, semid}, nil
 		}
 		switch {
 		case err == unix.ENOENT || removed(err):
 			// Somebody has removed the set between two of these calls.
 		case err != unix.EAGAIN:
 			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
-		case set != unreadySet: // seen for the first time: 2 s from now
-			unreadySet, start = set, time.Now()
+		case semid != unready: // seen for the first time: 2 s from now
+			unready, start = semid, time.Now()
 		case time.Since(start) > 2*time.Second:
 			log.Printf("removing semaphore set %d: the process that made it "+
-				"did not unlock it", set)
-			semctl(set, unix.IPC_RMID, nil)
+				"did not unlock it", semid)
+			semctl(semid, unix.IPC_RMID, nil)
 		}
 		select { // and try again
 		case <-ctx.Done():
@@ -71,15 +71,15 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 }
 
 // findSet finds the set of -semkey. EAGAIN says that the set is not ready: it
-// is locked, and nobody has ever called semop on it. A set of another user, or
-// with more semaphores than one, is an error.
-func findSet() (set int, err error) {
-	if set, err = semget(1, 0); err != nil {
+// is locked, and no process has ever called semop on it. A set of another user,
+// or with more semaphores than one, is an error.
+func findSet() (semid int, err error) {
+	if semid, err = semget(1, 0); err != nil {
 		return -1, err
 	}
 	var ds semidDS
-	_, err = semctl(set, unix.IPC_STAT, &ds)
-	value, _ := semctl(set, getVal, nil)
+	_, err = semctl(semid, unix.IPC_STAT, &ds)
+	value, _ := semctl(semid, getVal, nil)
 	_, more := semget(2, 0)
 	switch {
 	case err == unix.EACCES || err == nil && int(ds.UID) != os.Geteuid():
@@ -91,24 +91,24 @@ func findSet() (set int, err error) {
 	case err == nil && value == 0 && ds.Otime == 0:
 		err = unix.EAGAIN
 	}
-	return set, err
+	return semid, err
 }
 
 // lock is the tutorial's semaphore_wait: it takes the 1, or waits for it. With
 // SEM_UNDO the kernel puts it back when this process ends, even if killed.
 func (s *sysv) lock(ctx context.Context) error {
 	waitsFor := func() string {
-		pid, _ := semctl(s.set, getPid, nil) // of the last semop
+		pid, _ := semctl(s.semid, getPid, nil) // of the last semop
 		return fmt.Sprintf("the lock: pid %d had it last\nif it has ended "+
 			"without unlocking, remove it with the same flags and -rm", pid)
 	}
-	err := inSlices(ctx, func() error { return semop(s.set, -1, semUndo) },
+	err := inSlices(ctx, func() error { return semop(s.semid, -1, semUndo) },
 		waitsFor)
 	if err != nil {
-		return fmt.Errorf("semop set %d: %w", s.set, err)
+		return fmt.Errorf("semop set %d: %w", s.semid, err)
 	}
-	if n, _ := semctl(s.set, getVal, nil); n > 0 { // it should be 0 now
-		return fmt.Errorf("set %d lets %d processes in at once"+again, s.set,
+	if n, _ := semctl(s.semid, getVal, nil); n > 0 { // it should be 0 now
+		return fmt.Errorf("set %d lets %d processes in at once"+cure, s.semid,
 			n+1)
 	}
 	return nil
@@ -117,16 +117,16 @@ func (s *sysv) lock(ctx context.Context) error {
 // unlock is the tutorial's semaphore_signal. With SEM_UNDO here, too, there is
 // nothing left to put back.
 func (s *sysv) unlock() error {
-	if err := semop(s.set, +1, semUndo); err != nil {
-		return fmt.Errorf("semop set %d: %w", s.set, err)
+	if err := semop(s.semid, +1, semUndo); err != nil {
+		return fmt.Errorf("semop set %d: %w", s.semid, err)
 	}
 	return nil
 }
 
 func removeSysV() error {
-	set, err := findSet()
+	semid, err := findSet()
 	if err == nil || err == unix.EAGAIN {
-		_, err = semctl(set, unix.IPC_RMID, nil)
+		_, err = semctl(semid, unix.IPC_RMID, nil)
 	}
 	return removal(fmt.Sprintf("semaphore set of key %#x", uint32(*semKey)),
 		err)
@@ -135,9 +135,9 @@ func removeSysV() error {
 // The package unix has no functions for semaphores, only the numbers of the
 // system calls.
 
-// semget finds the set of -semkey, which has n semaphores or more, or makes
+// semget finds the set of -semkey, which has n semaphores or more, or creates
 // it. See semget(2).
-func semget(n, flags int) (set int, err error) {
+func semget(n, flags int) (semid int, err error) {
 	id, _, errno := unix.Syscall(unix.SYS_SEMGET, uintptr(*semKey), uintptr(n),
 		uintptr(flags))
 	if errno != 0 {
@@ -148,11 +148,11 @@ func semget(n, flags int) (set int, err error) {
 
 // semop adds op to the semaphore. If that would make it negative, it waits for
 // a slice, and then returns EAGAIN. See semop(2).
-func semop(set int, op, flags int16) error {
+func semop(semid int, op, flags int16) error {
 	sembuf := struct{ num, op, flags int16 }{0, op, flags}
 	limit := unix.NsecToTimespec(int64(slice))
 	for {
-		_, _, errno := unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(set),
+		_, _, errno := unix.Syscall6(unix.SYS_SEMTIMEDOP, uintptr(semid),
 			uintptr(unsafe.Pointer(&sembuf)), 1,
 			uintptr(unsafe.Pointer(&limit)), 0, 0)
 		if errno == 0 {
@@ -173,8 +173,8 @@ type semidDS struct {
 }
 
 // semctl does to the set what command says. See semctl(2).
-func semctl(set, command int, ds *semidDS) (int, error) {
-	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(set), 0,
+func semctl(semid, command int, ds *semidDS) (int, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semid), 0,
 		uintptr(command), uintptr(unsafe.Pointer(ds)), 0, 0)
 	if errno != 0 {
 		return -1, errno

@@ -19,7 +19,7 @@ const (
 	lines = 100 // of the table
 
 	slice = 200 * time.Millisecond // of a wait
-	again = "\nremove it with the same flags and -rm"
+	cure  = "\nremove it with the same flags and -rm"
 )
 
 // table is the layout of the segment. A new segment is all zeros, and that is
@@ -55,10 +55,10 @@ func (t *table) add(ctx context.Context, pid int32) (count int32, err error) {
 func (t *table) next() (int32, error) {
 	n := t.Count.Load()
 	if n < 0 || n > lines {
-		return 0, fmt.Errorf("key %#x: the count is %d, not 0 to %d"+again,
+		return 0, fmt.Errorf("key %#x: the count is %d, not 0 to %d"+cure,
 			uint32(*key), n, lines)
 	} else if n == lines {
-		return 0, fmt.Errorf("key %#x: table full, %d processes"+again,
+		return 0, fmt.Errorf("key %#x: table full, %d processes"+cure,
 			uint32(*key), lines)
 	}
 	return n, nil
@@ -99,7 +99,7 @@ func removeTable() error {
 	return removal(fmt.Sprintf("segment of key %#x", uint32(*key)), err)
 }
 
-// removal says how removing something went. That there is none is no error.
+// removal says how removing something went. It is no error if there is none.
 func removal(what string, err error) error {
 	switch {
 	case err == nil:

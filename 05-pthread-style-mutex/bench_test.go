@@ -46,7 +46,7 @@ func BenchmarkMutexRobust(b *testing.B) {
 	}
 }
 
-// ... and one that another process locks as often as it can.
+// The same, while another process locks the mutex as often as it can.
 func BenchmarkMutexContended(b *testing.B) {
 	benchmarkPair(b, "count", func(b *testing.B, mem []byte) {
 		benchmarkMutex(b, view(mem))

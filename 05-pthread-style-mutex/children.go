@@ -26,7 +26,7 @@ import (
 // live as long as the process.
 func init() { runtime.LockOSThread() }
 
-// family is the children, as their parent knows them.
+// family is what the parent knows of its children.
 type family struct {
 	*shared
 	shmid    int
@@ -34,7 +34,7 @@ type family struct {
 	cancel   context.CancelCauseFunc
 	children []*exec.Cmd // those that run
 	ended    chan ended
-	killed   []ended // those with whom a robust mutex copes
+	killed   []ended // their rounds are still to be done
 
 	// For stuck: what it saw at its last looks, and since when.
 	seenWord    uint32
@@ -63,9 +63,9 @@ func newFamily(ctx context.Context, s *shared, shmid int) *family {
 
 // start starts this program once more for each child, since a Go program
 // cannot fork(2). A child gets SIGTERM when ctx ends. With Pdeathsig the
-// kernel also sends it SIGTERM when the thread ends that started the child,
-// even if this process is killed. It is not SIGKILL, because a child should
-// not end while it has the mutex. With Setpgid, Ctrl-C at the terminal is for
+// kernel also sends it SIGTERM when the thread that started it ends, even if
+// this process is killed. It is not SIGKILL, because a child should not end
+// while it has the mutex. With Setpgid, Ctrl-C at the terminal is for
 // this process alone. See PR_SET_PDEATHSIG in prctl(2).
 func (f *family) start() error {
 	program, err := os.Executable()
@@ -121,8 +121,8 @@ func (f *family) end() {
 	}
 }
 
-// reap notes the end of a child. If it was killed, it may have been woken just
-// before: then another must be.
+// reap notes the end of a child. If the child was killed, perhaps unlock had
+// just woken it, and no other. So reap wakes another.
 func (f *family) reap(e ended) {
 	for i, cmd := range f.children {
 		if cmd == e.cmd {
@@ -136,8 +136,8 @@ func (f *family) reap(e ended) {
 	}
 }
 
-// wait waits for all children, and then does what those that were killed have
-// left undone, if the mutex is robust.
+// wait waits for all children. If the mutex is robust, it then does the rounds
+// that killed children have not done.
 func (f *family) wait() error {
 	for len(f.children) > 0 {
 		select {

@@ -38,7 +38,7 @@ func removeLeftover(ctx context.Context, key int) error {
 			return fmt.Errorf("%w: it has %d bytes, not %d"+cure,
 				unix.EEXIST, ds.Segsz, size, uint32(key))
 		case ds.Atime == 0 && waited < 2*time.Second:
-			// It is being created. Look again.
+			// Nobody has ever attached it: it is being created. Look again.
 		case ds.Nattch > 0 && !creatorRuns && waited < 3*time.Second:
 			// The children of a killed parent are leaving. Look again.
 		case ds.Nattch > 0 || creatorRuns:
@@ -76,13 +76,13 @@ func runs(pid int32) bool {
 	return n <= 0 // -1: a signal of the Go runtime came in between
 }
 
-// ftok makes a key of a file and a number, as the C library does: 8 bits of
-// the number, 8 of the file's device, 16 of its inode. Two files may give one
-// key. It returns -1 if there is no such file. See ftok(3).
-func ftok(path string, id byte) int {
+// ftok makes a key of a file and a letter, as ftok(3) does: 8 bits of the
+// letter, 8 of the file's device, 16 of its inode. It is -1 if there is no such
+// file. Two files may have the same key.
+func ftok(path string, letter byte) int {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
 		return -1
 	}
-	return int(id)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
+	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

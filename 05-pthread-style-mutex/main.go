@@ -62,12 +62,12 @@ func run(ctx context.Context) (err error) {
 	}
 
 	// Create the segment. With IPC_EXCL it is sure to be a new one.
-	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
-	shmid, err := unix.SysvShmGet(*key, size, flags)
+	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, size, create)
 	for err == unix.EEXIST {
-		// If a killed parent left it behind, it goes.
+		// There is one already. If a killed parent left it, remove it.
 		if err = removeLeftover(ctx, *key); err == nil {
-			shmid, err = unix.SysvShmGet(*key, size, flags)
+			shmid, err = unix.SysvShmGet(*key, size, create)
 		}
 	}
 	if err != nil {
@@ -76,8 +76,8 @@ func run(ctx context.Context) (err error) {
 	defer func() { // remove it at the end
 		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 		if e != nil && !removed(e) {
-			err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w",
-				shmid, e))
+			err = errors.Join(err, fmt.Errorf("shmctl IPC_RMID "+
+				"segment %d: %w", shmid, e))
 		}
 	}()
 
@@ -89,7 +89,7 @@ func run(ctx context.Context) (err error) {
 	s := view(mem)
 
 	// Initialise the mutex, once. A new segment is all zeros, and that is an
-	// unlocked mutex, but for its kind.
+	// unlocked mutex, except for its kind.
 	s.mutex.kind.Store(kindBits())
 
 	// Start the children, which do the same as this process.
@@ -118,7 +118,7 @@ func run(ctx context.Context) (err error) {
 
 func checkFlags() error {
 	switch {
-	case *key < 1 || *key > math.MaxUint32:
+	case *key < 1 || *key > 0xffffffff:
 		return fmt.Errorf("-key %d is out of range", *key)
 	case *kind != "normal" && *kind != "robust":
 		return fmt.Errorf("-sync %s: want normal or robust", *kind)

@@ -14,9 +14,9 @@ import (
 // mutex is glibc's pthread_mutex_t, without the padding at its end. Only the
 // owner writes the fields other than word and kind. See pthread_mutex_lock(3).
 type mutex struct {
-	word       atomic.Uint32 // offset 0: 0 free, 1 locked, 2 and waited for
+	word       atomic.Uint32 // offset 0: 0 unlocked, 1 locked, 2 and waited for
 	count      uint32        // offset 4
-	owner      int32         // offset 8: its thread, 0 if it is free
+	owner      int32         // offset 8: its thread, 0 while unlocked
 	nusers     uint32        // offset 12
 	kind       atomic.Uint32 // offset 16
 	_          [4]byte
@@ -27,14 +27,14 @@ const (
 	processShared = 128 // bits of kind; none is PTHREAD_MUTEX_NORMAL
 	robustKind    = 16
 
-	slice = 200 * time.Millisecond // of a wait, after which it looks around
+	slice = 200 * time.Millisecond // of a wait; then it calls stuck
 )
 
 // self is this thread: the main one, to which children.go locks main.
 var self = int32(os.Getpid())
 
-// lock locks the mutex. While it waits, it calls stuck now and then. An error
-// of stuck ends the wait.
+// lock locks the mutex. While it waits, it calls stuck after each slice. An
+// error of stuck ends the wait.
 func (m *mutex) lock(stuck func() error) error {
 	if !m.word.CompareAndSwap(0, 1) {
 		// Swap in 2, not 1. This process does not know whether others sleep.
@@ -64,8 +64,8 @@ func (m *mutex) unlock() {
 	}
 }
 
-// futexWait sleeps as long as the word is value: until futexWake wakes this
-// process, for a slice at most. It may return for no reason. See futex(2).
+// futexWait sleeps if the word is value: until futexWake wakes this process,
+// for a slice at most. It may return for no reason. See futex(2).
 func futexWait(word *atomic.Uint32, value uint32) {
 	const futexWait = 0 // without FUTEX_PRIVATE_FLAG: other processes share it
 	limit := unix.NsecToTimespec(int64(slice))
@@ -73,7 +73,7 @@ func futexWait(word *atomic.Uint32, value uint32) {
 		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)
 }
 
-// futexWake wakes up to n of those that sleep on the word. See futex(2).
+// futexWake wakes up to n processes that sleep on the word. See futex(2).
 func futexWake(word *atomic.Uint32, n int) {
 	const futexWake = 1
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake,

@@ -18,8 +18,9 @@ const (
 	ownerDied = 0x40000000
 )
 
-// What owner holds after the owner has died: until the next has repaired what
-// the mutex protects, and for ever if it has unlocked without.
+// What the field owner holds after the owner has died: inconsistent until the
+// next owner has repaired what the mutex protects; notRecoverable for ever, if
+// that owner has unlocked without repair.
 const (
 	inconsistent   = 0x7fffffff
 	notRecoverable = 0x7ffffffe
@@ -29,12 +30,12 @@ var errNotRecoverable = errors.New("mutex not recoverable: its owner died, " +
 	"and the next did not repair what it protects")
 
 // robustList is struct robust_list_head: where the kernel looks for the
-// mutexes of a thread that has ended. It must never move, and a global does
-// not.
+// mutexes of a thread that has ended. It must never move, and a global variable
+// does not.
 var robustList struct {
 	head    uintptr // the next field of the mutex that is held, or itself
 	offset  int64   // from that field to the word
-	pending uintptr // list_op_pending: the one just being (un)locked
+	pending uintptr // list_op_pending: the mutex just being (un)locked
 }
 
 // robust is a mutex that survives its owner.
@@ -53,8 +54,8 @@ func registerRobust() error {
 	return nil
 }
 
-// lock is mutex.lock. If the last owner has died, it is locked, too, and
-// consistent is to be called before unlock.
+// lock is mutex.lock. If the last owner has died, the mutex is locked, too, and
+// the caller must repair what it protects, and call consistent before unlock.
 func (m robust) lock(stuck func() error) (died bool, err error) {
 	list := &robustList
 	list.pending = uintptr(unsafe.Pointer(&m.next))
@@ -84,7 +85,7 @@ func (m robust) lock(stuck func() error) (died bool, err error) {
 	}
 }
 
-// locked does what is left to do once it is locked.
+// locked does what is left to do once the word is this thread's.
 func (m robust) locked(old uint32) (died bool, err error) {
 	m.count = 1
 	switch {

@@ -90,8 +90,8 @@ func TestMutex(t *testing.T) {
 	}
 }
 
-// A robust mutex whose owner has died is locked by the next, who says that it
-// is consistent, or makes it useless for all.
+// The next owner locks a robust mutex whose owner has died. It says that the
+// mutex is consistent, or makes it useless for all.
 func TestRobust(t *testing.T) {
 	onOneThread(t)
 	if err := registerRobust(); err != nil {

@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// follow shows where this process would get to if it took the first link for
-// a pointer, as -absolute has the builder store it. It does not go there.
+// follow shows what this process has where the first link leads, if that is a
+// pointer, as -absolute has the builder store it. It reads nothing there.
 func (l list) follow() error {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {

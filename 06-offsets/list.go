@@ -64,8 +64,8 @@ func (l list) build(n, origin int64) {
 
 // walk returns the values of the list. It trusts nothing in the segment. It
 // visits at most as many nodes as a segment holds, and none outside of it. It
-// reads each field once: what it has checked is what it uses, even if another
-// process writes there meanwhile.
+// reads each field once. So it uses the value that it has checked, even if
+// another process writes there meanwhile.
 func (l list) walk() (values []int32, err error) {
 	count := int64(l.header().count.Load())
 	if count < 0 || count > maxNodes {

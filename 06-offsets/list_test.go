@@ -57,7 +57,7 @@ func TestWalk(t *testing.T) {
 }
 
 // Each of these would lead a trusting walker out of the segment, round in
-// circles, or to what is no node.
+// circles, or to something that is no node.
 func TestWalkErrors(t *testing.T) {
 	const count, first, next1, next2, next3 = 0, 8, 16, 32, 48
 	for name, c := range map[string]struct {
@@ -94,8 +94,8 @@ func TestWalkErrors(t *testing.T) {
 	}
 }
 
-// A walker comes to an end, and stays inside, while another process changes
-// the list under its feet.
+// A walker comes to an end, and stays inside the segment, while another process
+// changes the list.
 func TestWalkChanging(t *testing.T) {
 	l := make(list, size)
 	l.build(maxNodes, 0)

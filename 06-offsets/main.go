@@ -8,7 +8,7 @@
 //	$ go run ./06-offsets -absolute
 //
 // The second command stores pointers, and shows what becomes of them. See
-// ftok(3), shmget(2), shmop(2), shmctl(2).
+// ftok(3), shmget(2), shmop(2) and shmctl(2).
 package main
 
 import (
@@ -64,7 +64,7 @@ func runBuilder(ctx context.Context) error {
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
-	// a new one. Another run has the key for an instant: look again, for 1 s.
+	// a new one. Another run has the key for an instant: try again, for 1 s.
 	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
 	shmid, err := unix.SysvShmGet(*key, size, create)
 	for n := 0; err == unix.EEXIST && n < 100; n++ {
@@ -87,7 +87,7 @@ func runBuilder(ctx context.Context) error {
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 
 	// Mark it for removal at once, also if attaching failed: then it must go,
-	// too. The key is free again. The id leads to the segment until the last
+	// too. The key is free now. The id leads to the segment until the last
 	// process detaches it, or is killed.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {
@@ -115,7 +115,7 @@ func runBuilder(ctx context.Context) error {
 		fmt.Sprintf("-absolute=%t", *absolute), "walk", strconv.Itoa(shmid))
 	walker.Stdout, walker.Stderr = os.Stdout, os.Stderr
 	// If the builder is killed, so is the walker. Linux sends the signal when
-	// the thread that started it ends. Go might end it early, so we keep it.
+	// the thread that started it ends. Go might end that early, so we keep it.
 	runtime.LockOSThread()
 	walker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	err = walker.Run()
@@ -132,12 +132,12 @@ func runBuilder(ctx context.Context) error {
 	return err
 }
 
-// ftok makes a key of a file and a letter, as ftok(3) does. It is 0 if there
+// ftok makes a key of a file and a letter, as ftok(3) does. It is -1 if there
 // is no such file. Two files may have the same key.
 func ftok(path string, letter byte) int {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {
-		return 0
+		return -1
 	}
 	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

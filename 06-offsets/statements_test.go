@@ -15,7 +15,7 @@ import (
 const shmRemap = 0o40000 // SHM_REMAP in <linux/shm.h>
 
 // "Only a child made afterwards can use an IPC_PRIVATE segment": every
-// process can that learns its id. This one was there before the segment.
+// process that learns its id can. This one was there before the segment.
 func TestStatement02PrivateForWhoKnowsTheID(t *testing.T) {
 	other := newPeer(t, func(test conn) {
 		test.say(0)

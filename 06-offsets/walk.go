@@ -27,8 +27,8 @@ func runWalker(ctx context.Context) error {
 	// Attach the segment by its id, for reading only.
 	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 	if err == nil && address(mem) == *notAt {
-		// By luck it is where the builder has it. Attach it again: that place
-		// is taken now, and the kernel chooses another.
+		// By chance it is where the builder has it. Attach it again: that
+		// place is taken now, so the kernel chooses another.
 		first := mem
 		mem, err = unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 		unix.SysvShmDetach(first)

@@ -2,7 +2,7 @@
 
 // 07-shm-lock locks a shared memory segment into RAM, asks the kernel whether
 // it is locked, and unlocks it. At each step it shows how much of the segment
-// is resident, which means in RAM. Locking brings nothing there. Touching does.
+// is resident, which means in RAM. Locking brings no page there. Touching does.
 //
 //	$ go run ./07-shm-lock
 //	$ (ulimit -l 0; go run ./07-shm-lock)
@@ -59,7 +59,7 @@ func run(ctx context.Context) error {
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
-	// a new one. Another run has the key for an instant: look again, for 1 s.
+	// a new one. Another run has the key for an instant: try again, for 1 s.
 	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
 	shmid, err := unix.SysvShmGet(*key, *size, create)
 	for n := 0; err == unix.EEXIST && n < 100; n++ {
@@ -78,9 +78,9 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
-	// Attach it, and mark it for removal at once: it ends with this process,
-	// however that ends, and the lock ends with it. Mark it also if attaching
-	// failed: then it must go, too.
+	// Attach it, and mark it for removal at once. The segment and its lock end
+	// with this process, however that ends. Mark it also if attaching failed:
+	// then it must go, too.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {
@@ -90,7 +90,7 @@ func run(ctx context.Context) error {
 	}
 	show("before locking", mem)
 
-	// Lock it: what is in RAM stays there, and so does what will come.
+	// Lock it: a page in RAM stays there, and so does a page that comes later.
 	if _, err := unix.SysvShmCtl(shmid, shmLock, nil); err != nil {
 		return fmt.Errorf("shmctl SHM_LOCK segment %d: %w", shmid,
 			diagnose(err, len(mem)))
@@ -109,14 +109,14 @@ func run(ctx context.Context) error {
 	fmt.Println("SHM_LOCKED flag set:", locked)
 	show("after locking", mem)
 
-	// Touch it: one byte of each page, and the page is there. A signal ends
-	// the loop, which may be long, and not the program: it still cleans up.
+	// Touch it: one byte of each page brings the page into RAM. A signal ends
+	// this loop, which may be long. The program still cleans up.
 	for i := 0; i < len(mem) && ctx.Err() == nil; i += os.Getpagesize() {
 		mem[i] = 1
 	}
 	show("after touching", mem)
 
-	// Unlock it: what is in RAM may go, but need not.
+	// Unlock it: a page may be swapped out from now on.
 	if _, err := unix.SysvShmCtl(shmid, shmUnlock, nil); err != nil {
 		return fmt.Errorf("shmctl SHM_UNLOCK segment %d: %w", shmid, err)
 	}
@@ -129,12 +129,12 @@ func run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// ftok makes a key of a file and a letter, as ftok(3) does. It is 0 if there
+// ftok makes a key of a file and a letter, as ftok(3) does. It is -1 if there
 // is no such file. Two files may have the same key.
 func ftok(path string, letter byte) int {
 	var st unix.Stat_t
 	if unix.Stat(path, &st) != nil {
-		return 0
+		return -1
 	}
 	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

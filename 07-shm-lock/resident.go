@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// show says how much of a segment is resident. Where the kernel does not tell,
-// it says so: the lesson works all the same.
+// show says how much of a segment is resident. If the kernel does not tell,
+// show says so, and the program goes on.
 func show(when string, mem []byte) {
 	n, err := resident(mem)
 	if err != nil {

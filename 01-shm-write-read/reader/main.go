@@ -6,7 +6,8 @@
 //	terminal 1$ go run ./01-shm-write-read/writer
 //	terminal 2$ go run ./01-shm-write-read/reader
 //
-// It may start first, or late, or several times. See shmget(2), shmop(2).
+// It may start first or late, and several readers may run. See shmget(2) and
+// shmop(2).
 package main
 
 import (
@@ -65,7 +66,7 @@ func run(ctx context.Context) error {
 	// Attach it, for reading only, at an address that the kernel chooses.
 	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 	if segment.Removed(err) {
-		return run(ctx) // likewise
+		return run(ctx) // the same: begin again
 	} else if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
@@ -87,15 +88,15 @@ func run(ctx context.Context) error {
 	return nil
 }
 
-// transfer prints each block, until complete is 1. It fails when the writer
-// has gone before that.
+// transfer prints each block, until complete is 1. It fails if the writer ends
+// before that.
 func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 	writer int32) error {
 	last := byte(0) // the letter of the last block
 	mixed := 0      // looks that found no whole block
 	for {
-		// The order counts: the block comes last, so none is overlooked that
-		// was written before the writer ended, or set complete.
+		// The order counts. The block is read last, so the reader misses none
+		// that the writer wrote before it ended, or before it set complete.
 		gone := segment.Gone(shmid, writer)
 		complete := shared.Complete.Load() == 1
 		text, whole, err := shared.Block()

@@ -14,8 +14,8 @@ import (
 
 // RemoveLeftover removes the segment of key if a killed writer left it: its
 // creator has ended, and nobody is attached. ENOENT says that the key is free.
-// It returns the id of a segment that is attached. Claim then tells another
-// writer's from a C reader's, which waits at it.
+// It returns the id of a segment that is attached. Then either another writer
+// uses the segment, or a C reader waits at it. Claim finds out which.
 func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
 	for start := time.Now(); ; {
 		shmid, ds, err := find(key)
@@ -25,7 +25,7 @@ func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
 		runs, waited := Runs(ds.Cpid), time.Since(start)
 		// Nobody has ever attached it: is it just being created?
 		young := ds.Atime == 0 && waited < 2*time.Second
-		// Its writer was killed: its readers notice, and leave within 2 s.
+		// Its writer was killed. Its readers notice, and detach within 2 s.
 		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
 		switch {
 		case young || leaving:
@@ -62,10 +62,11 @@ func InUse(key int) error {
 
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 
-// WaitForWriter waits until a segment of key has a writer, says so once, and
-// returns the writer's pid: the creator's. If that has ended, a C writer may
-// have taken the segment over. Then it is most likely the process that attached
-// or detached last. 0 is a process of another PID namespace.
+// WaitForWriter waits until a segment of key has a writer, and says once that
+// it waits. It returns the writer's pid. The writer is the creator, if that
+// runs. If not, a C writer may have taken the segment over: most likely it is
+// the process that attached or detached last. Pid 0 says that the writer is in
+// another PID namespace.
 func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 	for said := false; ; said = true {
 		_, ds, err := find(key)
@@ -89,15 +90,15 @@ func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 	}
 }
 
-// Gone tells a reader whether the writer with this pid has ended. Writer 0
-// has, when nobody but the reader is attached.
+// Gone tells a reader whether the writer with this pid has ended. A writer with
+// pid 0 has ended if nobody but the reader is attached.
 func Gone(shmid int, pid int32) bool {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
 	return err != nil || (!Runs(pid) && (pid != 0 || ds.Nattch == 1))
 }
 
-// find finds the segment of key, and what the kernel knows of it. One of
+// find finds the segment of key, and what the kernel knows of it. A segment of
 // another user, or of another size, is an error.
 func find(key int) (shmid int, ds unix.SysvShmDesc, err error) {
 	shmid, err = unix.SysvShmGet(key, 0, 0)

@@ -25,24 +25,25 @@ const (
 )
 
 // Shared is the layout of the segment. Both processes use Cnt and Complete,
-// so these are atomic: every access is made, and in the order of the code.
+// so these are atomic: the compiler omits no access and keeps their order.
 type Shared struct {
 	Cnt      atomic.Int32        // offset 0: bytes in Buf; 0 none yet, -1 error
 	Complete atomic.Int32        // offset 4: 1 after the last block
 	Buf      [BlockSize + 1]byte // offset 8: one character throughout, and NUL
 }
 
-// View lays Shared over an attached segment. The conversion to an array looks
-// at the length, and panics if mem is too short.
+// View lays Shared over an attached segment. The conversion to an array checks
+// the length, and panics if mem is too short.
 func View(mem []byte) *Shared {
 	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem)))
 }
 
-// Claim makes an empty segment this writer's, and tells whether it was. Of two
-// writers that try, one gets it. Complete is 2 then, until the first block. A
-// segment that this writer did not create must stay empty for 1.5 s: the
-// process that has just created it may be another writer. CompareAndSwap
-// stores 2 only if there is 0, and nobody can come in between.
+// Claim claims an empty segment for this writer, and tells whether it could.
+// If two writers try, one of them gets it. It stores 2 in Complete, and the 2
+// stays until the first block. CompareAndSwap stores only if the old value is
+// 0, and no process can change that in between. If this writer did not create
+// the segment, it must stay empty for 1.5 s: its creator may be another writer
+// that is about to write.
 func (s *Shared) Claim(ctx context.Context, created bool) bool {
 	for n := 0; n < 150 && !created && s.Cnt.Load() == 0; n++ {
 		if ctx.Err() == nil {
@@ -55,7 +56,7 @@ func (s *Shared) Claim(ctx context.Context, created bool) bool {
 	if s.Cnt.Load() == 0 && s.Buf[0] == 0 {
 		return true
 	}
-	s.Complete.CompareAndSwap(2, 0) // it is another's: as before
+	s.Complete.CompareAndSwap(2, 0) // another's: put back what was there
 	return false
 }
 
@@ -73,7 +74,7 @@ func (s *Shared) Fill(i uint) int {
 
 // Block returns a copy of what is in Buf, and whether it is a whole block:
 // one printable character throughout. Anything else may be a mixture of two
-// blocks, because the writer is just writing. Nothing but the content tells.
+// blocks, because the writer is just writing. Only the content shows that.
 func (s *Shared) Block() (text string, whole bool, err error) {
 	cnt := s.Cnt.Load()
 	if cnt == -1 {
@@ -87,8 +88,8 @@ func (s *Shared) Block() (text string, whole bool, err error) {
 	return text, whole, nil
 }
 
-// Missed counts the letters between the last one, 0 if there was none, and the
-// one seen now.
+// Missed counts the letters between the last block's and this one's. Last is 0
+// if there was no block before.
 func Missed(last, now byte) int {
 	i := strings.IndexByte(letters, last) // -1 if there was none: before A
 	j := strings.IndexByte(letters, now)

@@ -6,7 +6,7 @@
 //	terminal 1$ go run ./01-shm-write-read/writer
 //	terminal 2$ go run ./01-shm-write-read/reader
 //
-// The two share nothing but the key. See shmget(2), shmop(2), shmctl(2).
+// The two share nothing but the key. See shmget(2), shmop(2) and shmctl(2).
 package main
 
 import (
@@ -54,18 +54,18 @@ func run(ctx context.Context) error {
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
-	// a new one: without, shmget would open whatever has the key.
-	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
-	shmid, err := unix.SysvShmGet(*key, segment.Size, flags)
+	// a new one. Without it, shmget would open any segment that has the key.
+	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, segment.Size, create)
 	created := true
 	for err == unix.EEXIST {
-		// There is one already. If a killed writer left it, it goes, and the
-		// key is free: ENOENT. If a C reader made it and waits at it, it is
-		// empty, and we use it. Any other error ends the loop.
+		// There is one already. If a killed writer left it, it is removed, and
+		// the key is free: ENOENT. If a C reader created it, it is empty, and
+		// we use it. Any other error ends the loop.
 		shmid, err = segment.RemoveLeftover(ctx, *key)
 		created = (err == unix.ENOENT)
 		if created {
-			shmid, err = unix.SysvShmGet(*key, segment.Size, flags)
+			shmid, err = unix.SysvShmGet(*key, segment.Size, create)
 		}
 	}
 	if err != nil {
@@ -82,7 +82,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
 
-	// From now on it is memory like any other. Is it ours alone to write to?
+	// From now on it is memory like any other. Is this the only writer?
 	shared := segment.View(mem)
 	if !shared.Claim(ctx, created) {
 		unix.SysvShmDetach(mem)
@@ -93,17 +93,18 @@ func run(ctx context.Context) error {
 	// Transfer blocks of data into it. No system call is needed for that.
 	err = write(ctx, shared)
 
-	// Detach it. A program that only exits detaches, too. Whoever uses mem
-	// after this crashes: there is nothing at that address any more.
+	// Detach it. The kernel also detaches it when a program exits. A program
+	// that uses mem after this crashes: nothing is at that address any more.
 	if e := unix.SysvShmDetach(mem); e != nil {
 		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
 	}
 
-	// Remove it. A reader that is attached keeps it until it detaches, too.
+	// Remove it. A reader that is attached keeps it until the reader detaches.
 	// Without this call the segment would stay until the machine restarts.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if e != nil && !segment.Removed(e) { // by somebody else, before
-		err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
+		err = errors.Join(err,
+			fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e))
 	}
 	if err == nil {
 		fmt.Println("Writing Process: Complete")

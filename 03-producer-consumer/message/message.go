@@ -19,8 +19,8 @@ const (
 	textSize = 256   // bytes of the message in it
 )
 
-// Shared is the layout of the segment. The text is read and written in words,
-// each of them atomic: so the order of all accesses is that of the code.
+// Shared is the layout of the segment. Both programs access the text in words.
+// Each access is atomic, so the compiler keeps the order of all of them.
 type Shared struct {
 	Counter atomic.Int32                // offset 0: the first message is 1
 	Message [textSize / 4]atomic.Uint32 // offset 4: text, ends with NUL

@@ -7,7 +7,7 @@
 //	terminal 2$ go run ./03-producer-consumer/consumer
 //
 // A flag is not enough: it does not wait for the consumer. The writer next
-// door uses two semaphores. See shmget(2), shmop(2), shmctl(2).
+// door uses two semaphores. See shmget(2), shmop(2) and shmctl(2).
 package main
 
 import (
@@ -57,13 +57,13 @@ func run(ctx context.Context) error {
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
 	// a new one.
-	const flags = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
-	shmid, err := unix.SysvShmGet(*key, message.Size, flags)
+	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
+	shmid, err := unix.SysvShmGet(*key, message.Size, create)
 	for err == unix.EEXIST {
-		// There is one already. If a killed producer left it, it goes.
+		// There is one already. If a killed producer left it, remove it.
 		err = segment.RemoveLeftover(ctx, *key, message.Size)
 		if err == nil {
-			shmid, err = unix.SysvShmGet(*key, message.Size, flags)
+			shmid, err = unix.SysvShmGet(*key, message.Size, create)
 		}
 	}
 	if err != nil {
@@ -88,11 +88,12 @@ func run(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
 	}
 
-	// Remove it, in case that no consumer came. One that is attached keeps it,
-	// and may remove it first.
+	// Remove it: perhaps no consumer came. A consumer that is attached keeps
+	// it, and may have removed it already.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if e != nil && !segment.Removed(e) {
-		err = errors.Join(err, fmt.Errorf("shmctl segment %d: %w", shmid, e))
+		err = errors.Join(err,
+			fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e))
 	}
 	if err == nil {
 		fmt.Println("Producer: Finished")

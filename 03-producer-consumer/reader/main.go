@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
 // Reader writes to standard output, byte for byte, what the writer next door
-// reads from its standard input. See ../writer for how they take turns.
+// reads from its standard input. Two semaphores tell them whose turn it is.
 //
 //	terminal 1$ go run ./03-producer-consumer/writer < /etc/passwd
 //	terminal 2$ go run ./03-producer-consumer/reader > /tmp/out.txt
@@ -68,19 +68,19 @@ func run(ctx context.Context) error {
 	// Attach it.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	if segment.Removed(err) {
-		return run(ctx) // likewise
+		return run(ctx) // the same: wait for the next
 	} else if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
 
-	// Find the semaphores. The tutorial's writer makes them after it attached.
+	// Find the semaphores. A C writer creates them after it has attached.
 	semid, err := transfer.Semget(*semKey, 2, 0)
 	for n := 0; n < 200 && err == unix.ENOENT; n++ {
 		time.Sleep(segment.PollInterval)
 		semid, err = transfer.Semget(*semKey, 2, 0)
 	}
 	if segment.Gone(shmid, writer) || !segment.OnlyTwo(shmid) {
-		// Or another reader came at the same moment, and both step back.
+		// The writer has ended. Or another reader came: both step back.
 		unix.SysvShmDetach(mem)
 		time.Sleep(rand.N(5 * segment.PollInterval))
 		return run(ctx)
@@ -104,8 +104,8 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// receive transfers blocks to standard output, up to the end. It calls look
-// while it waits, whose error ends it.
+// receive transfers blocks to standard output, up to the end. While it waits,
+// it calls look. An error of look ends it.
 func receive(shared *transfer.Shared, semid int, look func() error) error {
 	transfer.TwoProcessors()
 	transfers, bytes := 0, 0
@@ -122,7 +122,7 @@ func receive(shared *transfer.Shared, semid int, look func() error) error {
 		// Empty the buffer. Another program filled it: check cnt.
 		cnt := shared.Cnt.Load()
 		if cnt == -1 {
-			return errors.New("the writer stopped before the end (cnt is -1)")
+			return errors.New("the writer stopped early (cnt is -1)")
 		} else if cnt < 0 || cnt > transfer.BufSize {
 			return fmt.Errorf("cnt is %d, not 0 to %d", cnt, transfer.BufSize)
 		}

@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
 // Package segment asks the kernel about the segment of either pair: did a
-// killed process leave it, has its creator come, does that still run?
+// killed process leave it? Does its creator run? How many are attached?
 package segment
 
 import (
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PollInterval is the time from one look to the next, where the kernel wakes
-// nobody.
+// PollInterval is the time from one look to the next, in waits from which the
+// kernel wakes nobody.
 const PollInterval = 10 * time.Millisecond
 
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
@@ -56,9 +56,10 @@ func RemoveLeftover(ctx context.Context, key, size int) error {
 	}
 }
 
-// WaitForPeer waits for a segment of key that its creator uses, and says so
-// once. It returns the creator's pid, which is 0 in another PID namespace. It
-// fails if somebody else has joined the creator already.
+// WaitForPeer waits for a segment of key that its creator uses, and says once
+// that it waits. It returns the creator's pid, or 0 if the creator is in
+// another PID namespace. It fails if another process has joined the creator
+// already.
 func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 	err error) {
 	for said, looks := false, 0; ; {
@@ -75,8 +76,8 @@ func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 		case ds.Nattch < 2:
 			return ds.Cpid, nil
 		default:
-			// Two are attached. Or one is just attaching: while shmat runs,
-			// the kernel counts it twice. Look ten times.
+			// Two are attached. Or one is just attaching: the kernel counts
+			// it twice while shmat runs. Look ten times.
 			if looks++; looks == 10 {
 				return 0, fmt.Errorf("in use: %d attached, the last was pid %d",
 					ds.Nattch, ds.Lpid)
@@ -89,7 +90,7 @@ func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 }
 
 // OnlyTwo tells a process that has attached the segment whether it and the
-// creator are alone. If not, somebody else came at the same moment.
+// creator are alone. If not, another process came at the same moment.
 func OnlyTwo(shmid int) bool {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
@@ -97,7 +98,7 @@ func OnlyTwo(shmid int) bool {
 }
 
 // Gone tells whether the process that shares a segment with this one has
-// ended. Of pid 0 it has, when nobody else is attached.
+// ended. A process with pid 0 has ended if nobody else is attached.
 func Gone(shmid int, pid int32) bool {
 	if pid != 0 {
 		return !Runs(pid)
@@ -107,7 +108,7 @@ func Gone(shmid int, pid int32) bool {
 	return err != nil || ds.Nattch <= 1
 }
 
-// find finds the segment of key, and what the kernel knows of it. One of
+// find finds the segment of key, and what the kernel knows of it. A segment of
 // another user, or of another size, is an error.
 func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
 	shmid, err = unix.SysvShmGet(key, 0, 0)

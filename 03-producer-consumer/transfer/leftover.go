@@ -35,7 +35,7 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		case err == unix.EIDRM: // just removed
 		case err != nil: // another user's, or a smaller set
 			return fmt.Errorf("%w: not ours"+cure, err, uint32(key))
-		case young, runs && waited < 3*time.Second: // it may be leaving
+		case young, runs && waited < 3*time.Second: // it may be ending
 		case runs:
 			return fmt.Errorf("%w: in use by pid %d or %d"+cure, unix.EEXIST,
 				pids[0], pids[1], uint32(key))

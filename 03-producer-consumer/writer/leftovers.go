@@ -10,8 +10,8 @@ import (
 	"example.com/shm-by-example/03-producer-consumer/transfer"
 )
 
-// removeLeftovers removes what a killed writer left, the segment first: while
-// that is in use, so are the semaphores.
+// removeLeftovers removes what a killed writer left. It begins with the
+// segment: if that is in use, the semaphores are, too.
 func removeLeftovers(ctx context.Context) error {
 	err := segment.RemoveLeftover(ctx, *key, transfer.Size)
 	if err != nil {

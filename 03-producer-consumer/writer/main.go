@@ -1,13 +1,13 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
 // Writer copies its standard input, byte for byte, to the reader next door,
-// through 1 KiB of shared memory. By two semaphores they take turns.
+// through 1 KiB of shared memory. Two semaphores tell them whose turn it is.
 //
 //	terminal 1$ go run ./03-producer-consumer/writer < /etc/passwd
 //	terminal 2$ go run ./03-producer-consumer/reader > /tmp/out.txt
 //	terminal 2$ diff /etc/passwd /tmp/out.txt
 //
-// See shmget(2), shmop(2), semget(2), semop(2), semctl(2).
+// See shmget(2), shmop(2), semget(2), semop(2) and semctl(2).
 package main
 
 import (
@@ -84,8 +84,8 @@ func run(ctx context.Context) error {
 	shared := transfer.View(mem)
 	err = send(shared, semid, &reader{ctx: ctx, shmid: shmid, semid: semid})
 	if err != nil {
-		// Our reader learns it from the missing semaphores. The tutorial's
-		// does not look for errors, but at cnt: for that one, it is the end.
+		// Our reader notices that the semaphores are gone. The tutorial's
+		// looks only at cnt: 0 tells it that this is the end.
 		transfer.Semctl(semid, 0, unix.IPC_RMID, 0)
 		shared.Cnt.Store(0)
 	}
@@ -132,14 +132,14 @@ func send(shared *transfer.Shared, semid int, reader *reader) error {
 	}
 }
 
-// remove removes both. It does no harm that they have been removed before.
+// remove removes both. It is no error if somebody has removed them before.
 func remove(shmid, semid int) error {
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	_, e := transfer.Semctl(semid, 0, unix.IPC_RMID, 0)
 	if err != nil && !segment.Removed(err) {
-		return fmt.Errorf("shmctl segment %d: %w", shmid, err)
+		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, err)
 	} else if e != nil && !segment.Removed(e) {
-		return fmt.Errorf("semctl set %d: %w", semid, e)
+		return fmt.Errorf("semctl IPC_RMID set %d: %w", semid, e)
 	}
 	return nil
 }

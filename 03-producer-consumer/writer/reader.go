@@ -17,20 +17,20 @@ type reader struct {
 	shmid, semid int
 	met          bool
 	pid          int32 // if met; 0 in another PID namespace
-	said         bool  // that the writer waits for it
+	said         bool  // the writer has said that it waits
 }
 
-// look looks around while the writer waits for its turn.
+// look is called now and then while the writer waits for its turn.
 func (r *reader) look() error {
 	turns := 0
 	for _, num := range []int{transfer.Write, transfer.Read} {
 		value, err := transfer.Semctl(r.semid, num, transfer.GETVAL, 0)
 		if err != nil {
-			return fmt.Errorf("semctl set %d: %w", r.semid, err)
+			return fmt.Errorf("semctl GETVAL set %d: %w", r.semid, err)
 		}
 		turns += value
 	}
-	if turns == 0 && !r.met { // neither may take it: so a reader has it
+	if turns == 0 && !r.met { // both are 0: so a reader has the turn
 		if err := r.meet(); err != nil {
 			return err
 		}
@@ -50,13 +50,13 @@ func (r *reader) check() error {
 	return context.Cause(r.ctx)
 }
 
-// meet asks who has taken the last block. It must always be the same process:
-// if another has come in the place of a dead one, each has a part only.
+// meet asks which process has taken the last block. It must always be the same.
+// If a second reader took the place of a dead one, each would have only a part.
 func (r *reader) meet() error {
 	n, err := transfer.Semctl(r.semid, transfer.Read, transfer.GETPID, 0)
 	pid := int32(n)
 	if err != nil {
-		return fmt.Errorf("semctl set %d: %w", r.semid, err)
+		return fmt.Errorf("semctl GETPID set %d: %w", r.semid, err)
 	} else if r.met && pid != r.pid {
 		return fmt.Errorf("segment %d: the reader, pid %d, ended before it "+
 			"was done, and pid %d came in its place", r.shmid, r.pid, pid)

@@ -3,17 +3,19 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// stdin is standard input for a program that waits for more than that: it
-// calls check every 200 ms, whose error ends a read.
+// stdin is standard input for a program that must notice other things, too. It
+// calls check every 200 ms. An error of check ends a read.
 type stdin struct{ check func() error }
 
-// Read reads what there is, at least a byte. See poll(2) and read(2).
+// Read reads what there is, and waits for at least one byte. See poll(2) and
+// read(2).
 func (s stdin) Read(p []byte) (int, error) {
 	fds := []unix.PollFd{{Fd: 0, Events: unix.POLLIN}}
 	for {
@@ -32,7 +34,7 @@ func (s stdin) Read(p []byte) (int, error) {
 		switch {
 		case err == unix.EINTR || err == unix.EAGAIN:
 		case err != nil:
-			return 0, err
+			return 0, fmt.Errorf("read standard input: %w", err)
 		case n == 0:
 			return 0, io.EOF
 		default:
@@ -42,8 +44,8 @@ func (s stdin) Read(p []byte) (int, error) {
 }
 
 // inBackground tells whether the terminal is for other processes just now, as
-// after "writer &". The kernel would stop us in read(2), again and again, and
-// no signal but SIGKILL would end the program.
+// after "writer &". The kernel would stop the program in read(2), again and
+// again, and no signal but SIGKILL would end it.
 func inBackground() bool {
 	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err == nil && group != unix.Getpgrp()
