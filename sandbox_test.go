@@ -99,6 +99,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		}
 	}
 	if !haveWorlds {
+		note("no namespaces can be had: programs see your files and processes, and reach the network")
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
