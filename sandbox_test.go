@@ -31,6 +31,7 @@ import (
 const (
 	sandboxMemory    = 1 << 30  // bytes of private memory of one process
 	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
+	sandboxBuild     = 1 << 30  // bytes of all files of a build
 	sandboxProcesses = 200      // processes and threads of one submission
 	sandboxSegments  = "65536"  // pages of System V shared memory
 	outputKept       = 1 << 20  // bytes of what a program prints
