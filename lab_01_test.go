@@ -269,13 +269,18 @@ func lookSpacing(s *session, args []string) (bool, string, error) {
 // holdOutput fills the pipe to which a program prints, and reads no more: the
 // program's next write waits. releaseOutput goes on.
 func (c *capture) holdOutput() error {
+	parked := make(chan struct{})
 	c.lock.Lock()
-	c.held, c.parked = make(chan struct{}), make(chan struct{})
+	c.held, c.parked = make(chan struct{}), parked
 	c.lock.Unlock()
 	if err := c.r.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
-	<-c.parked
+	select {
+	case <-parked:
+	case <-c.done: // the program has ended
+		return nil
+	}
 	raw, err := c.r.SyscallConn()
 	if err != nil {
 		return err
@@ -292,7 +297,9 @@ func (c *capture) holdOutput() error {
 			for {
 				n, err := unix.Write(w, make([]byte, size))
 				if n > 0 {
+					c.lock.Lock()
 					c.filling += n
+					c.lock.Unlock()
 				}
 				if err == unix.EAGAIN {
 					break
