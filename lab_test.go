@@ -329,7 +329,7 @@ func (run *labRun) setup(env *testscript.Env) error {
 // endLab finds the cause of a failure, while all is as it was, and cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
-	if run.failure != "" {
+	if run.failure != "" && run.cause == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { // those without a condition are the last
 			return cmp.Compare(min(len(b.conditions), 1), min(len(a.conditions), 1))
@@ -532,6 +532,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		p, err = run.box.start("", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
+		run.cause = "the first line of the script (Windows line ends, perhaps), or how the program was built"
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
