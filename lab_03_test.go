@@ -124,6 +124,9 @@ func lookWoke(s *session, args []string) (bool, string, error) {
 	if p == nil {
 		return false, args[0] + " was not started", nil
 	}
+	if p.within(0) {
+		return false, args[0] + " " + ending(p.status()), nil
+	}
 	now := 0
 	for _, pid := range tree(p.cmd.Process.Pid) {
 		now += switches(pid)
