@@ -312,9 +312,11 @@ func (p *player) next(args []string) error {
 
 // leave SEMKEY is the last act of a reader: V(0).
 func (p *player) leave(args []string) error {
-	err := p.semop(args[0], 0, +1)
+	if err := p.semop(args[0], 0, +1); err != nil {
+		return err
+	}
 	os.Exit(0)
-	return err
+	return nil
 }
 
 // spawn has a child do all further steps. This process never waits for it: so
