@@ -32,6 +32,7 @@ import (
 const (
 	sandboxMemory    = 1 << 30  // bytes of private memory of one process
 	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
+	sandboxBuild     = 1 << 30  // bytes of all files of a build
 	sandboxProcesses = 200      // processes and threads of one submission
 	sandboxSegments  = "65536"  // pages of System V shared memory
 	outputKept       = 1 << 20  // bytes of what a program prints
@@ -104,6 +105,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	// When package os first starts or finds a process, it tries with a child
+	// whether there are pidfds. That child must not be process 1 there.
+	os.FindProcess(os.Getpid())
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
 	// Package os asks once, by a child, whether there are pidfds: that child
