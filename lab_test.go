@@ -302,6 +302,19 @@ type labRun struct {
 type cause struct {
 	text       string
 	conditions []string
+	sure       bool
+}
+
+// rank is when a cause is tried: those that are sure come first, those without
+// a condition last.
+func (c cause) rank() int {
+	switch {
+	case c.sure:
+		return 0
+	case len(c.conditions) > 0:
+		return 1
+	}
+	return 2
 }
 
 func (run *labRun) setup(env *testscript.Env) error {
@@ -339,11 +352,8 @@ func (run *labRun) setup(env *testscript.Env) error {
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	if run.failure != "" && run.cause == "" {
-		common := commonCauses(run.sub.lab, run.values)
-		causes := slices.Concat(common["surely"], run.causes, common["likely"])
-		slices.SortStableFunc(causes, func(a, b cause) int { // those without a condition are the last
-			return cmp.Compare(min(len(b.conditions), 1), min(len(a.conditions), 1))
-		})
+		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
+		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
@@ -368,15 +378,20 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 }
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the
-// failure of any script of the lab.
-func commonCauses(l *lab, values map[string]string) map[string][]cause {
-	causes := map[string][]cause{}
+// failure of any script of the lab. Those that say "surely" come before the
+// script's own.
+func commonCauses(l *lab, values map[string]string) (causes []cause) {
 	text, _ := os.ReadFile(filepath.Join("testdata", l.lesson, "lab", "causes"))
 	for line := range strings.Lines(string(text)) {
-		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		line = strings.TrimSpace(line)
+		rest, likely := strings.CutPrefix(line, "likely ")
+		rest, sure := strings.CutPrefix(rest, "surely ")
+		if !likely && !sure {
+			continue
+		}
 		rest = os.Expand(rest, func(name string) string { return values[name] })
 		if words, err := quotedWords(rest); err == nil && len(words) > 0 {
-			causes[word] = append(causes[word], cause{words[0], words[1:]})
+			causes = append(causes, cause{words[0], words[1:], sure})
 		}
 	}
 	return causes
