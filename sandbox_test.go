@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -67,15 +68,17 @@ const (
 	seenOurs       = "/tmp/ours"       // our programs; only they see it
 )
 
-// sandboxUID is another uid than the grader's, and another for each grader
-// that runs: so no two of them share a limit on processes. These uids are the
+// sandboxUID is another uid than the grader's, and another one for each
+// sandbox: so no two of them share a limit on processes. These uids are the
 // ones that systemd gives to services without a name.
 func sandboxUID() int {
 	if os.Geteuid() != 0 {
 		return 0
 	}
-	return 61184 + os.Getpid()%4336
+	return 61184 + (41*os.Getpid()+int(sandboxes.Add(1)))%4336
 }
+
+var sandboxes atomic.Int32
 
 // newSandbox makes one, for programs that this thread starts. The thread is
 // in a world already.
@@ -132,8 +135,8 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
 		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
-	if b.uid == 0 { // the uid has other processes
-		here.Processes += uint64(tasksOf(os.Getuid()))
+	if b.uid == 0 { // the uid has other processes, and those of other scripts
+		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
 	}
 	root, err := os.Getwd()
 	if err != nil {
