@@ -46,7 +46,7 @@ const (
 	notAll     = 1
 	graderFail = 2 // or wrong usage
 
-	buildTime   = 2 * time.Minute
+	buildTime   = 5 * time.Minute
 	stagedBytes = 256 << 20
 	stagedFiles = 10_000
 )
