@@ -270,12 +270,13 @@ func lookSpacing(s *session, args []string) (bool, string, error) {
 // program's next write waits. releaseOutput goes on.
 func (c *capture) holdOutput() error {
 	c.lock.Lock()
-	c.held, c.parked = make(chan struct{}), make(chan struct{})
+	parked := make(chan struct{})
+	c.held, c.parked = make(chan struct{}), parked
 	c.lock.Unlock()
 	if err := c.r.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
-	<-c.parked
+	<-parked
 	raw, err := c.r.SyscallConn()
 	if err != nil {
 		return err
