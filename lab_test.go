@@ -302,6 +302,19 @@ type labRun struct {
 type cause struct {
 	text       string
 	conditions []string
+	sure       bool
+}
+
+// rank is when a cause is tried: those that are sure come first, those without
+// a condition last.
+func (c cause) rank() int {
+	switch {
+	case c.sure:
+		return 0
+	case len(c.conditions) > 0:
+		return 1
+	}
+	return 2
 }
 
 func (run *labRun) setup(env *testscript.Env) error {
@@ -338,12 +351,9 @@ func (run *labRun) setup(env *testscript.Env) error {
 // endLab finds the cause of a failure, while all is as it was, and cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
-	if run.failure != "" {
-		common := commonCauses(run.sub.lab, run.values)
-		causes := slices.Concat(common["surely"], run.causes, common["likely"])
-		slices.SortStableFunc(causes, func(a, b cause) int { // those without a condition are the last
-			return cmp.Compare(min(len(b.conditions), 1), min(len(a.conditions), 1))
-		})
+	if run.failure != "" && run.cause == "" {
+		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
+		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
@@ -368,15 +378,20 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 }
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the
-// failure of any script of the lab.
-func commonCauses(l *lab, values map[string]string) map[string][]cause {
-	causes := map[string][]cause{}
+// failure of any script of the lab. Those that say "surely" come before the
+// script's own.
+func commonCauses(l *lab, values map[string]string) (causes []cause) {
 	text, _ := os.ReadFile(filepath.Join("testdata", l.lesson, "lab", "causes"))
 	for line := range strings.Lines(string(text)) {
-		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		line = strings.TrimSpace(line)
+		rest, likely := strings.CutPrefix(line, "likely ")
+		rest, sure := strings.CutPrefix(rest, "surely ")
+		if !likely && !sure {
+			continue
+		}
 		rest = os.Expand(rest, func(name string) string { return values[name] })
 		if words, err := quotedWords(rest); err == nil && len(words) > 0 {
-			causes[word] = append(causes[word], cause{words[0], words[1:]})
+			causes = append(causes, cause{words[0], words[1:], sure})
 		}
 	}
 	return causes
@@ -541,6 +556,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		p, err = run.box.start("", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
+		run.cause = "the program cannot be started; try it in an empty directory"
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
@@ -696,14 +712,8 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	c.lock.Lock()
 	got, size, sum := string(c.text), int(c.size), c.sum.Sum(nil)
 	c.lock.Unlock()
-	if len(args) > 2 && args[2] == "-late" { // it may have missed the first blocks, of three lines each
-		for range 2 {
-			_, after, _ := strings.Cut(want, " bytes\n")
-			if second, _, ok := strings.Cut(strings.TrimPrefix(got, firstLine(want)), "\n"); ok &&
-				!strings.HasPrefix(strings.TrimPrefix(want, firstLine(want)), second) {
-				want = after
-			}
-		}
+	if len(args) > 2 && args[2] == "-late" {
+		want = withoutMissed(got, want)
 	}
 	if wanted := sha256.Sum256([]byte(want)); size == len(want) && bytes.Equal(sum, wanted[:]) {
 		return
@@ -734,9 +744,23 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	}
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line + "\n"
+// withoutMissed leaves out up to two blocks, of three lines each, that a reader
+// has missed: it came late, or the machine stood still. Not the last one.
+func withoutMissed(got, want string) (seen string) {
+	missed := 0
+	for {
+		lines := strings.SplitAfterN(want, "\n", 4)
+		if len(lines) < 4 || !strings.HasPrefix(lines[3], lines[0]) {
+			return seen + want // the last block, and the end
+		}
+		block := lines[0] + lines[1] + lines[2]
+		if missed < 2 && !strings.HasPrefix(got, seen+block) {
+			missed++
+		} else {
+			seen += block
+		}
+		want = lines[3]
+	}
 }
 
 // hold stops a program when it prints something next, or, with a line, when it

@@ -43,6 +43,8 @@ import (
 //	child STEP                 has a child of the peer do a step
 //	kill-child                 kills the child, and leaves it a zombie
 //	wait MILLISECONDS          does nothing for a while
+//
+// lab_03_test.go has more of them, in moreSteps.
 
 // tell has a peer do something. With -later it does not wait until that is
 // done: "await answers NAME" does.

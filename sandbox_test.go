@@ -12,11 +12,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,6 +33,7 @@ import (
 const (
 	sandboxMemory    = 1 << 30  // bytes of private memory of one process
 	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
+	sandboxBuild     = 1 << 30  // bytes of all files of a build
 	sandboxProcesses = 200      // processes and threads of one submission
 	sandboxSegments  = "65536"  // pages of System V shared memory
 	outputKept       = 1 << 20  // bytes of what a program prints
@@ -65,15 +68,17 @@ const (
 	seenOurs       = "/tmp/ours"       // our programs; only they see it
 )
 
-// sandboxUID is another uid than the grader's, and another for each grader
-// that runs: so no two of them share a limit on processes. These uids are the
+// sandboxUID is another uid than the grader's, and another one for each
+// sandbox: so no two of them share a limit on processes. These uids are the
 // ones that systemd gives to services without a name.
 func sandboxUID() int {
 	if os.Geteuid() != 0 {
 		return 0
 	}
-	return 61184 + os.Getpid()%4336
+	return 61184 + (41*os.Getpid()+int(sandboxes.Add(1)))%4336
 }
+
+var sandboxes atomic.Int32
 
 // newSandbox makes one, for programs that this thread starts. The thread is
 // in a world already.
@@ -105,6 +110,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	// When package os first starts or finds a process, it tries with a child
+	// whether there are pidfds. That child must not be process 1 there.
+	os.FindProcess(os.Getpid())
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
 	// Package os asks once, by a child, whether there are pidfds: that child
@@ -127,8 +135,8 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
 		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
-	if b.uid == 0 { // the uid has other processes
-		here.Processes += uint64(tasksOf(os.Getuid()))
+	if b.uid == 0 { // the uid has other processes, and those of other scripts
+		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
 	}
 	root, err := os.Getwd()
 	if err != nil {
@@ -344,6 +352,9 @@ func enterSandbox(args []string) error {
 	}
 	const reportFD = 3
 	unix.CloseRange(reportFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) // whatever was inherited
+	// A signal that is ignored here would be ignored by the program, too.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP,
+		unix.SIGQUIT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
 	report := os.NewFile(reportFD, "report")
 	lacks := func(what string, err error) {
 		if err != nil {

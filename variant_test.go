@@ -52,6 +52,8 @@ func values01(variant int) map[string]string {
 	v["SIZE4"], v["SIZE16"] = strconv.Itoa(4+buffer), strconv.Itoa(16+buffer)
 	v["HALF"], v["REST"] = strconv.Itoa(buffer/2), strconv.Itoa(buffer-1-buffer/2)
 	v["HALFBLOCK"] = strings.Repeat(string(first+1), buffer/2)
+	v["HALFMORE"] = strconv.Itoa(buffer/2 + 1)
+	v["ONELESS"] = strconv.Itoa(buffer - 2) // of a block
 	v["MIDDLE"] = strconv.Itoa(8 + buffer/2)
 	for i := range 5 {
 		letter := string(first + rune(i))
