@@ -51,6 +51,8 @@ type process struct {
 	ended    chan struct{} // closed when it has been waited for
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
+	holder   *holder       // holds its calls, in a lab, or nil
+	children []int         // file descriptors of what were its children, in a lab
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.

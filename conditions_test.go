@@ -115,8 +115,11 @@ func segmentsNow() (all []segmentState) {
 }
 
 func (g segmentState) String() string {
-	if g.key == 0 {
-		return fmt.Sprintf("one without a key (private, or marked for removal), %d bytes", g.desc.Segsz)
+	const shmDest = 0o1000 // SHM_DEST in <linux/shm.h>
+	if g.desc.Perm.Mode&shmDest != 0 {
+		return fmt.Sprintf("one that is marked for removal, %d bytes", g.desc.Segsz)
+	} else if g.key == 0 {
+		return fmt.Sprintf("one without a key (IPC_PRIVATE), %d bytes", g.desc.Segsz)
 	}
 	return fmt.Sprintf("one with key %#x, %d bytes", g.key, g.desc.Segsz)
 }
