@@ -63,14 +63,15 @@ var bundled = func() string {
 	return filepath.Dir(self)
 }()
 
+func labgradeUsage() {
+	fmt.Fprintln(os.Stderr, "usage: labgrade -lab DIR [-only 01,03] [-v] [-results FILE] [-variant N]\n"+
+		"       labgrade -labs DIR [-csv FILE] [-results DIR] [-only 01,03] [-variant N]\n"+
+		"       labgrade -assignment [-only 03] [-variant N]")
+}
+
 // fromBundle makes the paths of the flags absolute, and finds what the grader
 // needs in the bundle.
 func fromBundle() error {
-	flag.Usage = func() {
-		fmt.Fprintln(os.Stderr, "usage: labgrade -lab DIR [-only 01,03] [-v] [-results FILE] [-variant N]\n"+
-			"       labgrade -labs DIR [-csv FILE] [-results DIR] [-only 01,03] [-variant N]\n"+
-			"       labgrade -assignment -only 03 [-variant N]")
-	}
 	for _, path := range []*string{labDir, labsDir, resultsFile, csvFile} {
 		if *path != "" {
 			absolute, err := filepath.Abs(*path)
@@ -81,7 +82,9 @@ func fromBundle() error {
 		}
 	}
 	built = filepath.Join(bundled, "programs")
-	return os.Chdir(bundled)
+	// The first start of a process makes package os try out what the kernel
+	// can do, with a child. That must not be process 1 of a sandbox.
+	return errors.Join(os.Chdir(bundled), exec.Command("programs/lock-page").Run())
 }
 
 // makeBundle copies all that the grader needs to a directory.
@@ -193,6 +196,10 @@ type grade struct {
 // those that it has a folder for.
 func gradeOne(dir string, chosen []*lab) (*grade, error) {
 	start := time.Now()
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
 	info, err := os.Stat(dir)
 	if err == nil && !info.IsDir() {
 		err = fmt.Errorf("%s is no directory", dir)
@@ -273,6 +280,9 @@ func stage(from, to string) error {
 		name, err := filepath.Rel(from, path)
 		if err != nil {
 			return err
+		}
+		if path == to { // it lies in the submission
+			return fs.SkipDir
 		}
 		target := filepath.Join(to, name)
 		if files++; files > stagedFiles {
@@ -532,6 +542,15 @@ func gradeAll(dir string) error {
 		if err := os.MkdirAll(work, 0o755); err != nil {
 			return err
 		}
+	}
+	if *onlyLabs == "" { // those that any of them has
+		var any []string
+		for _, l := range labs {
+			if found, _ := filepath.Glob(filepath.Join(dir, "*", l.number)); len(found) > 0 {
+				any = append(any, l.number)
+			}
+		}
+		*onlyLabs = strings.Join(any, ",")
 	}
 	type line struct {
 		name   string

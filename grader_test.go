@@ -3,12 +3,14 @@
 package shm_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/txtar"
 )
@@ -154,4 +156,99 @@ func unpack(t *testing.T, a *txtar.Archive) (dir string) {
 		t.Fatal(err, failed)
 	}
 	return dir
+}
+
+// TestSandbox has programs do what they should not. Each gets a verdict in
+// time, harms nobody, and leaves nothing.
+func TestSandbox(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	const limit, grace = 3 * time.Second, 5 * time.Second
+	finished := "start w writer\nfinish w 0\n! see stdout w .\n"
+	for name, c := range map[string]struct{ writer, script, seen string }{
+		"fine":                {"#!/bin/sh\nexit 0\n", finished, ""},
+		"hangs":               {"#!/bin/sh\nexec tail -f /dev/null\n", finished, "still running"},
+		"forks":               {"#!/bin/sh\nwhile :; do tail -f /dev/null & done\n", finished, "w (is still running|ended|was ended)"},
+		"floods":              {"#!/bin/sh\nexec yes\n", finished, "still running"},
+		"daemon":              {"#!/bin/sh\ntail -f /dev/null &\nexit 0\n", finished, ""},
+		"kills":               {"#!/bin/sh\nkill -9 $PPID\nkill -9 1\nexit 0\n", finished, "SIGKILL"}, // its parent is 0: its own group
+		"kills-all":           {"#!/bin/sh\nkill -9 -1\nexit 0\n", finished, ""},
+		"crashes":             {"#!/bin/sh\nkill -SEGV $$\n", finished, "SIGSEGV"},
+		"large-file":          {"#!/bin/sh\nyes > f\n", finished, "ended|SIG"},
+		"writes-outside":      {"#!/bin/sh\nfor d in / /etc /usr /var/tmp /root $HERE; do (echo > $d/x-$$) 2>/dev/null && echo $d; done\nexit 0\n", finished, ""},
+		"writes-program":      {"#!/bin/sh\n(echo > $0) 2>/dev/null && echo yes\nexit 0\n", finished, ""},
+		"looks-around":        {"#!/bin/sh\nls HERE BUILT 2>/dev/null\nexit 0\n", finished, ""},
+		"network":             {"#!/bin/sh\ngrep : /proc/net/dev | grep -v lo:\nexit 0\n", finished, ""},
+		"processes":           {"#!/bin/sh\nfor p in /proc/[0-9]*; do case ${p#/proc/} in 1|$$) ;; *) echo $p;; esac; done\nexit 0\n", finished, ""},
+		"no-interpreter":      {"echo\n", finished, "needs an interpreter line"},
+		"no-such-interpreter": {"#!/no/such\n", finished, "the interpreter that writer names"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			here, err := os.Getwd()
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir, file := t.TempDir(), filepath.Join(t.TempDir(), "x.txtar")
+			text := strings.NewReplacer("HERE", here, "BUILT", built).Replace(c.writer)
+			os.Mkdir(filepath.Join(dir, "01"), 0o755)
+			os.Chmod(dir, 0o755)
+			if err := errors.Join(os.WriteFile(filepath.Join(dir, "01/writer"), []byte(text), 0o755),
+				os.WriteFile(file, []byte("# points: 1\n# tier: basic\n# limit: 3s\n\n# Fine.\nlikely x\n"+c.script), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			script, err := readLabScript(labs[0], file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v := (&submission{lab: labs[0], dir: dir}).judge(script)
+			switch {
+			case v.took > limit+grace:
+				t.Errorf("took %v\n%s%s", v.took, v.feedback(), v.printed)
+			case c.seen == "" && v.status != "passed",
+				c.seen != "" && (v.status != "failed" || !regexp.MustCompile(c.seen).MatchString(v.seen)):
+				t.Errorf("%s%s", v.feedback(), v.printed)
+			}
+			if len(v.printed) > 2*outputKept {
+				t.Errorf("%d bytes were kept", len(v.printed))
+			}
+			if v.sandbox == "" {
+				t.Fatal("it was not run in a sandbox")
+			}
+			environments, _ := filepath.Glob("/proc/[0-9]*/environ")
+			for _, file := range environments {
+				if text, _ := os.ReadFile(file); strings.Contains(string(text), v.sandbox) {
+					t.Errorf("a process is left: %s", file)
+				}
+			}
+			if _, err := os.Stat(v.sandbox); err == nil {
+				t.Errorf("%s is left", v.sandbox)
+			}
+		})
+	}
+}
+
+// TestAbsent shows what is said of programs that cannot be started.
+func TestAbsent(t *testing.T) {
+	for name, c := range map[string]struct {
+		make func(dir string) error
+		want string
+	}{
+		"nothing":        {func(dir string) error { return nil }, "writer is missing: there is no folder 01"},
+		"empty":          {func(dir string) error { return os.Mkdir(dir+"/01", 0o755) }, "01 is empty"},
+		"folder":         {func(dir string) error { return os.MkdirAll(dir+"/01/writer", 0o755) }, "is a folder"},
+		"not-executable": {func(dir string) error { os.Mkdir(dir+"/01", 0o755); return os.WriteFile(dir+"/01/writer", nil, 0o644) }, "chmod [+]x 01/writer"},
+		"other-name": {func(dir string) error {
+			os.Mkdir(dir+"/01", 0o755)
+			return os.WriteFile(dir+"/01/Writer.py", nil, 0o755)
+		}, "there is Writer.py"},
+	} {
+		dir := t.TempDir()
+		if err := c.make(dir); err != nil {
+			t.Fatal(err)
+		}
+		if got := absent(dir, labs[0])["writer"]; !regexp.MustCompile(c.want).MatchString(got) {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
 }

@@ -76,42 +76,47 @@ var (
 func readLab(l *lab) (scripts []*labScript, err error) {
 	files, err := filepath.Glob(filepath.Join("testdata", l.lesson, "lab", "*.txtar"))
 	for _, file := range files {
-		s := &labScript{lab: l, file: file, limit: defaultLimit, pairings: [][]string{nil},
-			name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
-		text, e := os.ReadFile(file)
-		s.text = string(text)
-		for _, m := range heading.FindAllStringSubmatch(s.text, -1) {
-			var e error
-			switch value := strings.TrimSpace(m[2]); m[1] {
-			case "points":
-				s.points, e = strconv.ParseFloat(value, 64)
-			case "tier":
-				s.tier = value
-			case "limit":
-				s.limit, e = time.ParseDuration(value)
-			case "pairings": // both are the student's, or one of them is ours
-				for _, program := range strings.Fields(value) {
-					s.pairings = append(s.pairings, []string{program})
-				}
-			}
-			err = errors.Join(err, e)
-		}
-		for _, m := range startsInLab.FindAllStringSubmatch(s.text, -1) {
-			if slices.Contains(l.programs, m[2]) && !slices.Contains(s.needs, m[2]) {
-				s.needs = append(s.needs, m[2])
-			}
-		}
+		s, e := readLabScript(l, file)
 		err = errors.Join(err, e)
-		if s.points <= 0 || !slices.Contains([]string{"basic", "interop", "robust"}, s.tier) {
-			err = errors.Join(err, fmt.Errorf("%s: wants the lines \"# points: N\" and "+
-				"\"# tier: basic|interop|robust\"", file))
-		}
 		scripts = append(scripts, s)
 	}
 	if err == nil && len(scripts) == 0 {
 		err = fmt.Errorf("lab %s has no scripts", l.number)
 	}
 	return scripts, err
+}
+
+func readLabScript(l *lab, file string) (*labScript, error) {
+	s := &labScript{lab: l, file: file, limit: defaultLimit, pairings: [][]string{nil},
+		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
+	text, err := os.ReadFile(file)
+	s.text = string(text)
+	for _, m := range heading.FindAllStringSubmatch(s.text, -1) {
+		var e error
+		switch value := strings.TrimSpace(m[2]); m[1] {
+		case "points":
+			s.points, e = strconv.ParseFloat(value, 64)
+		case "tier":
+			s.tier = value
+		case "limit":
+			s.limit, e = time.ParseDuration(value)
+		case "pairings": // both are the student's, or one of them is ours
+			for _, program := range strings.Fields(value) {
+				s.pairings = append(s.pairings, []string{program})
+			}
+		}
+		err = errors.Join(err, e)
+	}
+	for _, m := range startsInLab.FindAllStringSubmatch(s.text, -1) {
+		if slices.Contains(l.programs, m[2]) && !slices.Contains(s.needs, m[2]) {
+			s.needs = append(s.needs, m[2])
+		}
+	}
+	if s.points <= 0 || !slices.Contains([]string{"basic", "interop", "robust"}, s.tier) {
+		err = errors.Join(err, fmt.Errorf("%s: wants the lines \"# points: N\" and "+
+			"\"# tier: basic|interop|robust\"", file))
+	}
+	return s, err
 }
 
 // A verdict is what became of one script.
@@ -122,6 +127,7 @@ type verdict struct {
 	pairing                string // such as "your writer, our reader"
 	seen, expected, likely string
 	printed                string // everything
+	sandbox                string // the directory that it had
 	took                   time.Duration
 }
 
@@ -202,6 +208,9 @@ func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
 		testscript.RunT(r, params)
 	}()
 	v.printed = r.printed.String()
+	if run.box != nil {
+		v.sandbox = run.box.dir
+	}
 	switch {
 	case r.skipped:
 		v.status, v.seen = "skipped", lastLine(v.printed)

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -99,6 +100,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		}
 	}
 	if !haveWorlds {
+		note("no namespaces can be had: programs see your files and processes, and reach the network")
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
@@ -150,7 +152,7 @@ func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *o
 	}
 	cmd := exec.Command(filepath.Join(built, "sandbox"), string(text))
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		"HOME=" + seenWork, "LANG=C.UTF-8"}
+		"HOME=" + seenWork, "LANG=C.UTF-8", "SANDBOX=" + b.dir}
 	if strings.HasPrefix(goRoot(), "/") { // so that "build" may call go
 		cmd.Env[0] += ":" + filepath.Join(goRoot(), "bin")
 	}
@@ -348,6 +350,9 @@ func enterSandbox(args []string) error {
 	}
 	const reportFD = 3
 	unix.CloseRange(reportFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) // whatever was inherited
+	// A signal that is ignored here would be ignored by the program, too.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP,
+		unix.SIGQUIT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
 	report := os.NewFile(reportFD, "report")
 	lacks := func(what string, err error) {
 		if err != nil {

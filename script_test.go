@@ -192,6 +192,7 @@ func TestBroken(t *testing.T) {
 		files, _ := filepath.Glob("testdata/" + lesson + "/broken/*.txtar")
 		for i, file := range files {
 			b := readBroken(t, file)
+			b.changedText(t) // or it is out of date, and nobody sees it
 			fault, isFault := strings.CutPrefix(b.script, "fault ")
 			if !all && i > 0 || isFault && !*long {
 				continue
@@ -270,16 +271,22 @@ func readBroken(t *testing.T, file string) (b broken) {
 	return b
 }
 
-// build builds the program that is changed, or all of the lesson if it is not
-// clear which are, with the change laid over the source.
-func (b broken) build(t *testing.T, lesson string) (dir string) {
+// changedText is the file with the change.
+func (b broken) changedText(t *testing.T) string {
 	text, err := os.ReadFile(b.file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := strings.Count(string(text), b.old); n != 1 {
-		t.Fatalf("%s has this %d times, not once:\n%s", b.file, n, b.old)
+		t.Fatalf("%s: %s has this %d times, not once:\n%s", b.what, b.file, n, b.old)
 	}
+	return strings.Replace(string(text), b.old, b.new, 1)
+}
+
+// build builds the program that is changed, or all of the lesson if it is not
+// clear which are, with the change laid over the source.
+func (b broken) build(t *testing.T, lesson string) (dir string) {
+	text := b.changedText(t)
 	dir = t.TempDir()
 	os.Chmod(filepath.Dir(dir), 0o755) // some scripts run programs as nobody
 	mains, err := mainPackages(lesson)
@@ -291,8 +298,7 @@ func (b broken) build(t *testing.T, lesson string) (dir string) {
 	} else if own := "./" + filepath.Dir(b.file); slices.Contains(mains, own) {
 		mains = []string{own}
 	}
-	overlay := overlay(t, dir, map[string]string{
-		b.file: strings.Replace(string(text), b.old, b.new, 1)})
+	overlay := overlay(t, dir, map[string]string{b.file: text})
 	if err := build(dir, lesson, mains, "-overlay", overlay); err != nil {
 		t.Fatal(err)
 	}

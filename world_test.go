@@ -55,6 +55,9 @@ const (
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
+	if bundled != "" {
+		flag.Usage = labgradeUsage
+	}
 	flag.Parse()
 	if bundled != "" {
 		if err := fromBundle(); err != nil {
