@@ -52,7 +52,7 @@ type heldCall struct {
 //
 //	fork    the program, which has attached a segment, starts a process
 //	wake    it wakes a process that sleeps on the first word of the segment
-//	remove  it removes a segment
+//	remove  it removes a segment, after it has started a process
 func newHolder(calls string) *holder {
 	h := &holder{holds: map[string]bool{}, kind: -1, listener: -1}
 	for call := range strings.SplitSeq(calls, ",") {
@@ -173,6 +173,11 @@ func (h *holder) goOn(id uint64) {
 func (h *holder) what(n notification) string {
 	switch n.nr {
 	case unix.SYS_SHMCTL:
+		h.lock.Lock()
+		defer h.lock.Unlock()
+		if h.kind < 0 { // a leftover
+			return ""
+		}
 		return "remove"
 	case unix.SYS_FUTEX:
 		start, end := attachedBy(n.pid)
@@ -283,7 +288,7 @@ func (p *process) forgetChildren() {
 	p.children = nil
 }
 
-// Where glibc's pthread_mutex_t has what. See FACTS of the lesson's README.
+// Where glibc's pthread_mutex_t has what.
 const (
 	ownerOffset  = 8
 	nusersOffset = 12
