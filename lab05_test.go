@@ -281,6 +281,17 @@ func (p *process) noteChildren(pids []int) {
 	}
 }
 
+// childrenRun counts those that still run.
+func (p *process) childrenRun() (n int64) {
+	for _, fd := range p.children {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if ended, _ := unix.Poll(fds, 0); ended <= 0 {
+			n++
+		}
+	}
+	return n
+}
+
 func (p *process) forgetChildren() {
 	for _, fd := range p.children {
 		unix.Close(fd)
@@ -360,25 +371,13 @@ func lookFutex(private bool) func(*session, []string) (bool, string, error) {
 		if p == nil || p.within(0) {
 			return false, args[0] + " has ended", nil
 		}
-		var count, wrong int64
-		for _, pid := range tree(p.cmd.Process.Pid) {
-			address, ok := mapping(pid, g.id)
-			if !ok {
-				continue
-			}
-			for _, call := range waiting(pid) {
-				op := call[2] &^ 256 // FUTEX_CLOCK_REALTIME
-				if call[0] != unix.SYS_FUTEX || call[1] != address ||
-					op&^128 != 0 && op&^128 != 9 { // FUTEX_WAIT, FUTEX_WAIT_BITSET
-					continue
-				}
-				if (op&128 != 0) == private {
-					count++
-				} else {
-					wrong++
-				}
-				break
-			}
+		count, wrong := sleepers(p, g.id)
+		if private {
+			// A program that waits in slices is in between just now, perhaps.
+			eventually(30*tick, func() bool {
+				wrong, count = sleepers(p, g.id)
+				return count > 0
+			})
 		}
 		is, err := compare(count, args[2], args[3])
 		state = fmt.Sprintf("%d processes of %s sleep in futex on the mutex", count, args[0])
@@ -390,6 +389,31 @@ func lookFutex(private bool) func(*session, []string) (bool, string, error) {
 		}
 		return is, state, err
 	}
+}
+
+// sleepers counts the processes of a program that sleep in futex on the first
+// word of a segment, without FUTEX_PRIVATE_FLAG and with it.
+func sleepers(p *process, segment int) (shared, private int64) {
+	for _, pid := range tree(p.cmd.Process.Pid) {
+		address, ok := mapping(pid, segment)
+		if !ok {
+			continue
+		}
+		for _, call := range waiting(pid) {
+			op := call[2] &^ 256 // FUTEX_CLOCK_REALTIME
+			if call[0] != unix.SYS_FUTEX || call[1] != address ||
+				op&^128 != 0 && op&^128 != 9 { // FUTEX_WAIT, FUTEX_WAIT_BITSET
+				continue
+			}
+			if op&128 != 0 { // FUTEX_PRIVATE_FLAG
+				private++
+			} else {
+				shared++
+			}
+			break
+		}
+	}
+	return shared, private
 }
 
 // lookKind looks at the type of a mutex, without what glibc notes besides.
@@ -431,13 +455,7 @@ func lookChildren(s *session, args []string) (bool, string, error) {
 	if p == nil {
 		return false, args[0] + " was not started", nil
 	}
-	n := int64(0)
-	for _, fd := range p.children {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if ended, _ := unix.Poll(fds, 0); ended <= 0 {
-			n++
-		}
-	}
+	n := p.childrenRun()
 	is, err := compare(n, args[1], args[2])
 	return is, fmt.Sprintf("of the child processes of %s, %d still run", args[0], n), err
 }
@@ -526,7 +544,11 @@ func unlockStep(p *player, args []string) error {
 	case "others":
 		bits = othersBit
 	}
-	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset, uintptr(count), 0, 0, bits)
+	woken, _, _ := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset,
+		uintptr(count), 0, 0, bits)
+	if woken == 0 && bits == othersBit { // they look around just now; a peer must not be forgotten
+		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset, 1, 0, 0, peersBit)
+	}
 	return nil
 }
 

@@ -778,6 +778,11 @@ func (s *session) allEnded() bool {
 			return false
 		}
 	}
+	for _, p := range s.lab.finished { // a child may outlive its parent
+		if p.childrenRun() > 0 {
+			return false
+		}
+	}
 	return true
 }
 

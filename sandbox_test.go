@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -64,15 +65,17 @@ const (
 	seenOurs       = "/tmp/ours"       // our programs; only they see it
 )
 
-// sandboxUID is another uid than the grader's, and another for each grader
-// that runs: so no two of them share a limit on processes. These uids are the
-// ones that systemd gives to services without a name.
+// sandboxUID is another uid than the grader's, and another for each sandbox: so
+// no two of them share a limit on processes. These uids are the ones that
+// systemd gives to services without a name.
 func sandboxUID() int {
 	if os.Geteuid() != 0 {
 		return 0
 	}
-	return 61184 + os.Getpid()%4336
+	return 61184 + (41*os.Getpid()+int(sandboxes.Add(1)))%4336
 }
+
+var sandboxes atomic.Int32 // made so far
 
 // newSandbox makes one, for programs that this thread starts. The thread is
 // in a world already.
