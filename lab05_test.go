@@ -259,6 +259,47 @@ func (s *session) release(ts *testscript.TestScript, args []string) {
 	})
 }
 
+// freeze stops the two processes of a program while both sleep in futex on the
+// mutex, which a peer has locked. When such a process is continued, futex
+// looks at the word anew. So it locks the mutex as one that has waited, and its
+// unlock has to wake another. A program that waits in slices is between two of
+// them now and then; it would lock a free mutex like one that never waited.
+func (s *session) freeze(ts *testscript.TestScript, args []string) {
+	p := s.process(ts, args[0])
+	g, _, err := findSegment(args[1])
+	ts.Check(err)
+	var asleep int64
+	if !s.whole(6*time.Second, func() bool {
+		if asleep, _ = sleepers(p, g.id); asleep != 2 || p.within(0) {
+			return p.within(0)
+		}
+		pids := tree(p.cmd.Process.Pid)
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGSTOP)
+		}
+		eventually(time.Second, func() bool { return !slices.ContainsFunc(pids, isNotStopped) })
+		if asleep, _ = sleepers(p, g.id); asleep == 2 {
+			return true
+		}
+		for _, pid := range pids {
+			unix.Kill(pid, unix.SIGCONT)
+		}
+		return false
+	}) || asleep != 2 {
+		s.fail(ts, "%d processes of %s sleep in futex on the mutex; %s", asleep, args[0], s.everybody())
+	}
+}
+
+// isNotStopped tells whether a thread of a process is not stopped.
+func isNotStopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	return slices.ContainsFunc(threads, func(file string) bool {
+		text, _ := os.ReadFile(file)
+		_, after, found := strings.Cut(string(text), ") ")
+		return found && after[0] != 'T'
+	})
+}
+
 // waits tells whether a call is held now. Its process may have been killed.
 func (h *holder) waits(what string) bool {
 	h.lock.Lock()
@@ -346,8 +387,8 @@ var doings = map[string]string{"fork": "starts a second process",
 
 func lookHeld(s *session, args []string) (bool, string, error) {
 	h, err := s.heldBy(args[0])
-	if err != nil {
-		return false, "", err
+	if err != nil { // not yet: a likely line is looked at before
+		return false, err.Error(), nil
 	}
 	if h.waits(args[1]) {
 		return true, fmt.Sprintf("%s %s", args[0], doings[args[1]]), nil
@@ -439,8 +480,8 @@ func lookMarked(_ *session, args []string) (bool, string, error) {
 
 func lookFirstKind(s *session, args []string) (bool, string, error) {
 	h, err := s.heldBy(args[0])
-	if err != nil {
-		return false, "", err
+	if err != nil { // not yet: a likely line is looked at before
+		return false, err.Error(), nil
 	}
 	h.lock.Lock()
 	defer h.lock.Unlock()
@@ -462,8 +503,8 @@ func lookChildren(s *session, args []string) (bool, string, error) {
 
 func lookThreads(s *session, args []string) (bool, string, error) {
 	h, err := s.heldBy(args[0])
-	if err != nil {
-		return false, "", err
+	if err != nil { // not yet: a likely line is looked at before
+		return false, err.Error(), nil
 	}
 	h.lock.Lock()
 	defer h.lock.Unlock()
@@ -473,8 +514,8 @@ func lookThreads(s *session, args []string) (bool, string, error) {
 
 func lookPrivateWakes(s *session, args []string) (bool, string, error) {
 	h, err := s.heldBy(args[0])
-	if err != nil {
-		return false, "", err
+	if err != nil { // not yet: a likely line is looked at before
+		return false, err.Error(), nil
 	}
 	h.lock.Lock()
 	defer h.lock.Unlock()
@@ -497,9 +538,6 @@ func (p *player) word(offset string, plus int) (*uint32, error) {
 	return (*uint32)(unsafe.Pointer(&p.mem[at+plus])), nil
 }
 
-// A peer can be told to wake those who wait without these bits: not the peers.
-const peersBit, othersBit = 1, 2
-
 // lock OFFSET locks a mutex. It sleeps without a time limit.
 func lockStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
@@ -508,8 +546,7 @@ func lockStep(p *player, args []string) error {
 	}
 	if !atomic.CompareAndSwapUint32(word, 0, 1) {
 		for atomic.SwapUint32(word, 2) != 0 {
-			const waitBitset = 9
-			unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), waitBitset, 2, 0, 0, peersBit)
+			unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 0, 2, 0, 0, 0) // FUTEX_WAIT
 		}
 	}
 	return p.setOwner(args[0], os.Getpid(), 1)
@@ -526,8 +563,8 @@ func (p *player) setOwner(offset string, pid int, nusers uint32) error {
 	return err
 }
 
-// unlock OFFSET [all|others] unlocks it, and wakes one who waits, or all, or
-// one that is no peer.
+// unlock OFFSET [all|nobody] unlocks it, and wakes one who waits, or all, or
+// nobody: as if it had woken one of those that are frozen.
 func unlockStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
 	if err == nil {
@@ -536,18 +573,9 @@ func unlockStep(p *player, args []string) error {
 	if err != nil || atomic.SwapUint32(word, 0) != 2 {
 		return err
 	}
-	const wakeBitset = 10
-	count, bits := 1, uintptr(peersBit|othersBit)
-	switch args[1] {
-	case "all":
-		count = 1000
-	case "others":
-		bits = othersBit
-	}
-	woken, _, _ := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset,
-		uintptr(count), 0, 0, bits)
-	if woken == 0 && bits == othersBit { // they look around just now; a peer must not be forgotten
-		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset, 1, 0, 0, peersBit)
+	count := map[string]uintptr{"": 1, "all": 1000}[args[1]]
+	if count > 0 {
+		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 1, count, 0, 0, 0) // FUTEX_WAKE
 	}
 	return nil
 }

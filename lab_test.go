@@ -417,6 +417,7 @@ func labCommands() map[string]command {
 		"start":   {"start NAME [-hold=CALL,...] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
+		"freeze":  {"freeze NAME KEY", 2, plain((*session).freeze)},
 		"release": {"release NAME CALL", 2, plain((*session).release)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
@@ -774,7 +775,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 
 func (s *session) allEnded() bool {
 	for _, p := range s.running {
-		if !p.within(0) && p.told == 0 { // a peer only does what it is told
+		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer only does what it is told
 			return false
 		}
 	}
