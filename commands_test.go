@@ -58,6 +58,8 @@ type process struct {
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab
 	woke     int           // when it was first asked how often it woke up, plus 1
+	holder   *holder       // holds its calls, in a lab, or nil
+	children []int         // file descriptors of what were its children, in a lab
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.

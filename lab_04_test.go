@@ -51,9 +51,9 @@ func init() {
 	add("settled", "settled NAME", lookSettled)
 }
 
-// holder is the value of the only semaphore of a set, and the process that
+// lockOf is the value of the only semaphore of a set, and the process that
 // used it last.
-func holder(key string) (value, pid int, state string, err error) {
+func lockOf(key string) (value, pid int, state string, err error) {
 	id, state, err := findSemaphores(key)
 	if state != "" || err != nil {
 		return 0, 0, state, err
@@ -63,7 +63,7 @@ func holder(key string) (value, pid int, state string, err error) {
 
 // lookHolds tells whether a program has the lock.
 func lookHolds(s *session, args []string) (bool, string, error) {
-	value, pid, state, err := holder(args[1])
+	value, pid, state, err := lockOf(args[1])
 	if state != "" || err != nil {
 		return false, state, err
 	}
@@ -97,7 +97,7 @@ func (s *session) whose(pid int) string {
 // lookItself tells whether the process that was started is the one that used
 // the semaphore last, and not a child of it.
 func lookItself(s *session, args []string) (bool, string, error) {
-	_, pid, state, err := holder(args[1])
+	_, pid, state, err := lockOf(args[1])
 	p := s.named(args[0])
 	if state != "" || err != nil || p == nil {
 		return false, state, err
@@ -110,7 +110,7 @@ func lookItself(s *session, args []string) (bool, string, error) {
 // lookAbandoned tells whether the lock is held and the process that has used
 // it last does not run any more.
 func lookAbandoned(s *session, args []string) (bool, string, error) {
-	value, pid, state, err := holder(args[0])
+	value, pid, state, err := lockOf(args[0])
 	if state != "" || err != nil {
 		return false, state, err
 	}
@@ -296,7 +296,7 @@ func lookTwice(s *session, _ []string) (bool, string, error) {
 // a peer had the lock: the last that the peer did was a P.
 func lookIntruded(s *session, args []string) (bool, string, error) {
 	p := s.running[args[0]]
-	_, pid, state, err := holder(args[1])
+	_, pid, state, err := lockOf(args[1])
 	if p == nil || state != "" || err != nil {
 		return false, state, err
 	}
@@ -307,7 +307,7 @@ func lookIntruded(s *session, args []string) (bool, string, error) {
 // lookSleptOutside tells whether the lock is free although a program sleeps,
 // or has done all that it has to.
 func lookSleptOutside(s *session, args []string) (bool, string, error) {
-	value, _, state, err := holder(args[0])
+	value, _, state, err := lockOf(args[0])
 	if state != "" || err != nil {
 		return false, state, err
 	}
@@ -466,7 +466,7 @@ func lookPrintsOld(s *session, args []string) (bool, string, error) {
 // lookPolls tells whether a program sleeps, but not in semop, while another
 // has the lock.
 func lookPolls(s *session, args []string) (bool, string, error) {
-	value, pid, state, err := holder(args[0])
+	value, pid, state, err := lockOf(args[0])
 	if state != "" || err != nil {
 		return false, state, err
 	}

@@ -365,6 +365,12 @@ func (s *session) endLab(t testscript.T) {
 		t.Log(fmt.Sprintf("%s: %v", name, p))
 	}
 	run.box.end()
+	for _, p := range s.running {
+		p.forgetChildren()
+	}
+	for _, p := range run.finished {
+		p.forgetChildren()
+	}
 	for _, f := range s.open {
 		f.Close()
 	}
@@ -440,16 +446,17 @@ var moreCommands = map[string]labCommand{}
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
 	usages := map[string]labCommand{
-		"start":   {"start NAME [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"start":   {"start NAME [-hold=CALL,...] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
-		"signal":  {"signal NAME SIGNAL", 2, plain((*session).signalInLab)},
+		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
+		"freeze":  {"freeze NAME KEY", 2, plain((*session).freeze)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
 		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},
 		"hold":    {"hold NAME [LINE]", 1, plain((*session).hold)},
-		"release": {"release NAME", 1, plain((*session).release)},
+		"release": {"release NAME [CALL]", 1, plain((*session).release)},
 		"see":     {"see CONDITION", 1, (*session).see},
-		"await":   {"await CONDITION", 1, (*session).await},
+		"await":   {"await [-within=TIME] CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
 		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
 		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
@@ -516,6 +523,11 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is running already", name)
 	}
 	delete(run.finished, name)
+	var h *holder
+	if what, ok := strings.CutPrefix(args[1], "-hold="); ok {
+		h = newHolder(what)
+		args = args[1:]
+	}
 	file, input := strings.CutPrefix(args[1], "-stdin=")
 	args = args[1:]
 	var stdin, keyboard *os.File
@@ -551,16 +563,16 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
 	case ours:
 		path := run.sub.ours(program)
-		p, err = run.box.start(filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
+		p, err = run.box.startHeld(h, filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
 	default:
-		p, err = run.box.start("", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
+		p, err = run.box.startHeld(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
 		run.cause = "the program cannot be started; try it in an empty directory"
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
-	p.keyboard = keyboard
+	p.keyboard, p.holder = keyboard, h
 	s.running[name] = p
 }
 
@@ -585,7 +597,8 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 }
 
 // finishInLab waits for a program's end and checks how it ended: with one of
-// these statuses, or "fail", which is any but 0, or "any".
+// these statuses, or "fail", which is any but 0, or "error", which is 1 to 125,
+// or "any".
 func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	p, within := s.process(ts, args[0]), s.lab.left
 	if len(args) > 2 {
@@ -658,14 +671,31 @@ func short(text string) string {
 	return strconv.Quote(text)
 }
 
-// signalInLab sends a signal to a program and its children, as a terminal does.
+// signalInLab sends a signal to a program and its children, as a terminal does,
+// or only to the program, or only to its children.
 func (s *session) signalInLab(ts *testscript.TestScript, args []string) {
+	to := ""
+	if strings.HasPrefix(args[0], "-") {
+		to, args = args[0], args[1:]
+	}
 	sig := unix.SignalNum("SIG" + args[1])
 	if sig == 0 {
 		ts.Fatalf("no such signal: %s", args[1])
 	}
 	p := s.process(ts, args[0])
 	if p.within(0) {
+		return
+	}
+	pids := tree(p.cmd.Process.Pid)
+	p.noteChildren(pids[1:])
+	switch to {
+	case "-parent":
+		ts.Check(p.cmd.Process.Signal(sig))
+		return
+	case "-children":
+		for _, pid := range pids[1:] {
+			unix.Kill(pid, sig)
+		}
 		return
 	}
 	if err := unix.Kill(-p.cmd.Process.Pid, sig); err != nil && err != unix.ESRCH {
@@ -774,6 +804,10 @@ func (s *session) hold(ts *testscript.TestScript, args []string) {
 }
 
 func (s *session) release(ts *testscript.TestScript, args []string) {
+	if len(args) > 1 {
+		s.releaseCall(ts, args)
+		return
+	}
 	s.process(ts, args[0]).captured[0].releaseOutput()
 }
 
@@ -798,8 +832,15 @@ func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
 // runs, and the script has time.
 func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 	var state string
+	patience, limit := s.lab.left, s.lab.script.limit
+	if within, ok := strings.CutPrefix(args[0], "-within="); ok {
+		var err error
+		patience, err = time.ParseDuration(within)
+		ts.Check(err)
+		limit, args = patience, args[1:]
+	}
 	alone := 0 // how long only peers have run: they may still be at a step
-	ok := s.whole(s.lab.left, func() bool {
+	ok := s.whole(patience, func() bool {
 		if alone++; !s.allEnded() {
 			alone = 0
 		}
@@ -812,13 +853,18 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		return is != neg
 	})
 	if !ok {
-		s.fail(ts, "after %v %s; %s", s.lab.script.limit, state, s.everybody())
+		s.fail(ts, "after %v %s; %s", limit, state, s.everybody())
 	}
 }
 
 func (s *session) allEnded() bool {
 	for _, p := range s.running {
-		if !p.within(0) && p.told == 0 { // a peer only does what it is told
+		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer only does what it is told
+			return false
+		}
+	}
+	for _, p := range s.lab.finished { // a child may outlive its parent
+		if p.childrenRun() > 0 {
 			return false
 		}
 	}

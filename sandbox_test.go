@@ -57,6 +57,7 @@ type inSandbox struct {
 	UID                   int
 	Namespaces, Building  bool
 	AtCreation            bool   // stop it before it creates a semaphore set
+	Held                  bool   // its calls are held: see lab_05_test.go
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
 }
@@ -131,9 +132,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 
 // command is a program in the sandbox. "our" programs are found in a
 // directory of ours.
-func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, error) {
+func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil,
+		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil, Held: held,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes, and those of other scripts
 		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
@@ -196,21 +197,38 @@ func (e startError) Error() string { return string(e) }
 
 // start starts a program there and returns once it runs.
 func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, error) {
-	cmd, report, err := b.command(ours, argv...)
+	return b.startHeld(nil, ours, stdin, argv...)
+}
+
+// startHeld does so with a program whose calls the holder holds, if it is one.
+func (b *sandbox) startHeld(h *holder, ours string, stdin *os.File, argv ...string) (*process, error) {
+	cmd, report, err := b.command(h != nil, ours, argv...)
 	if err != nil {
 		return nil, err
 	}
 	defer report.Close()
+	if h != nil {
+		theirs, err := h.socket()
+		if err != nil {
+			return nil, err
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
+	}
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
 	started := time.Now()
 	p, err := b.add(cmd)
-	cmd.ExtraFiles[0].Close()
+	for _, f := range cmd.ExtraFiles {
+		f.Close()
+	}
 	if err != nil {
 		return nil, err
 	}
 	p.started = started
+	if h != nil {
+		go h.follow()
+	}
 	// The process closes this file when it becomes the program.
 	text, err := io.ReadAll(report)
 	if err != nil {
@@ -400,6 +418,11 @@ func enterSandbox(args []string) error {
 		lacks("calls cannot be watched", askAtCreation(4))
 	}
 	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
+	if here.Held {
+		if err := beHeld(reportFD + 1); err != nil {
+			return err
+		}
+	}
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
 	return err

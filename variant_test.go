@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -102,8 +103,16 @@ func values05(variant int) map[string]string {
 		r := derived(5, variant)
 		letter, rounds = string('A'+rune(r.IntN(12))), 110+10*r.IntN(20)
 	}
+	counter := 40 // after the pthread_mutex_t
+	if runtime.GOARCH == "arm64" {
+		counter = 48
+	}
 	return map[string]string{
 		"FTOK": letter, "ROUNDS": strconv.Itoa(rounds), "TOTAL": strconv.Itoa(2 * rounds),
+		"COUNTER": strconv.Itoa(counter), "SIZE": strconv.Itoa(counter + 264),
+		// when the grader has added 5, or 12
+		"ROUNDS5": strconv.Itoa(rounds + 5), "TOTAL5": strconv.Itoa(2*rounds + 5),
+		"TOTAL12": strconv.Itoa(2*rounds + 12),
 	}
 }
 
