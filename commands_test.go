@@ -60,6 +60,7 @@ type process struct {
 	woke     int           // when it was first asked how often it woke up, plus 1
 	holder   *holder       // holds its calls, in a lab, or nil
 	children []int         // file descriptors of what were its children, in a lab
+	watcher  *watcher      // if it was started with -watched
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.

@@ -338,10 +338,10 @@ func (s *session) atCreation() (c *creation, started func(), err error) {
 		return nil, nil, err
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "socket")
-	s.lab.box.watcher = theirs
+	s.lab.box.atCreation = theirs
 	c = &creation{make(chan bool), make(chan bool)}
 	return c, func() {
-		s.lab.box.watcher = nil
+		s.lab.box.atCreation = nil
 		theirs.Close()
 		go func() {
 			defer unix.Close(fds[0])

@@ -446,7 +446,7 @@ var moreCommands = map[string]labCommand{}
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
 	usages := map[string]labCommand{
-		"start":   {"start NAME [-hold=CALL,...] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"start":   {"start NAME [-hold=CALL,...] [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
 		"freeze":  {"freeze NAME KEY", 2, plain((*session).freeze)},
@@ -528,8 +528,14 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		h = newHolder(what)
 		args = args[1:]
 	}
-	file, input := strings.CutPrefix(args[1], "-stdin=")
 	args = args[1:]
+	if point, watched := strings.CutPrefix(args[0], "-watched="); watched {
+		w, err := newWatcher(point)
+		ts.Check(err)
+		run.box.watcher = w
+		args = args[1:]
+	}
+	file, input := strings.CutPrefix(args[0], "-stdin=")
 	var stdin, keyboard *os.File
 	if input {
 		args = args[1:]

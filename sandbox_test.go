@@ -41,13 +41,14 @@ const (
 
 // A sandbox is what the programs of one script have in common.
 type sandbox struct {
-	dir        string // their /tmp: a file system of its own
-	submission string // the student's folder, which they see and cannot change
-	uid        int    // as whom they run; 0 if nobody else can be had
-	building   bool   // the submission's own build may write there
+	dir        string   // their /tmp: a file system of its own
+	submission string   // the student's folder, which they see and cannot change
+	uid        int      // as whom they run; 0 if nobody else can be had
+	building   bool     // the submission's own build may write there
+	watcher    *watcher // of the program that is started next
 	init       *process
 	running    []*process
-	watcher    *os.File // what the next program sends the file of its calls to; or nil
+	atCreation *os.File // what the next program sends the file of its calls to; or nil
 }
 
 // inSandbox says how to start one program, for the process that does it.
@@ -58,6 +59,7 @@ type inSandbox struct {
 	Namespaces, Building  bool
 	AtCreation            bool   // stop it before it creates a semaphore set
 	Held                  bool   // its calls are held: see lab_05_test.go
+	Watched               bool   // the grader is asked about its calls
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
 }
@@ -134,7 +136,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 // directory of ours.
 func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, AtCreation: b.watcher != nil, Held: held,
+		Namespaces: haveWorlds, Building: b.building, AtCreation: b.atCreation != nil, Watched: b.watcher != nil, Held: held,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes, and those of other scripts
 		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
@@ -175,8 +177,8 @@ func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *o
 		return nil, nil, err
 	}
 	cmd.ExtraFiles = []*os.File{w}
-	if b.watcher != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, b.watcher)
+	if b.atCreation != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, b.atCreation)
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if haveWorlds {
@@ -217,15 +219,20 @@ func (b *sandbox) startHeld(h *holder, ours string, stdin *os.File, argv ...stri
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
+	w, watching := b.watcher, func() {}
+	if b.watcher = nil; w != nil {
+		watching = w.watch(cmd)
+	}
 	started := time.Now()
 	p, err := b.add(cmd)
 	for _, f := range cmd.ExtraFiles {
 		f.Close()
 	}
+	watching()
 	if err != nil {
 		return nil, err
 	}
-	p.started = started
+	p.started, p.watcher = started, w
 	if h != nil {
 		go h.follow()
 	}
@@ -422,6 +429,9 @@ func enterSandbox(args []string) error {
 		if err := beHeld(reportFD + 1); err != nil {
 			return err
 		}
+	}
+	if here.Watched {
+		lacks("calls cannot be watched", letWatch(reportFD+1))
 	}
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))

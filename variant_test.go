@@ -122,7 +122,7 @@ func values06(variant int) map[string]string {
 		r := derived(6, variant)
 		letter, first, step = string('N'+rune(r.IntN(12))), 100+r.IntN(100), 3+r.IntN(20)
 	}
-	v := map[string]string{"FTOK": letter}
+	v := map[string]string{"FTOK": letter, "OTHERKEY": "0x6f66", "OTHERKEY2": "0x6f67"}
 	for i := range 3 {
 		v[fmt.Sprintf("V%d", i+1)] = strconv.Itoa(first + i*step)
 	}
