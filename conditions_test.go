@@ -137,9 +137,15 @@ func segmentsNow() (all []segmentState) {
 	return all
 }
 
+// removed tells whether a segment is marked for removal; its key is 0 then.
+func (g segmentState) removed() bool { return g.desc.Perm.Mode&0o1000 != 0 } // SHM_DEST
+
 func (g segmentState) String() string {
-	if g.key == 0 {
-		return fmt.Sprintf("one without a key (private, or marked for removal), %d bytes", g.desc.Segsz)
+	switch {
+	case g.removed():
+		return fmt.Sprintf("one that is removed and still attached, %d bytes", g.desc.Segsz)
+	case g.key == 0:
+		return fmt.Sprintf("one without a key (private), %d bytes", g.desc.Segsz)
 	}
 	return fmt.Sprintf("one with key %#x, %d bytes", g.key, g.desc.Segsz)
 }
@@ -160,7 +166,7 @@ func findSegment(text string) (g segmentState, state string, err error) {
 	}
 	var others []string
 	for _, g := range all {
-		if g.key == uint32(key) {
+		if g.key == uint32(key) && !g.removed() {
 			return g, "", nil
 		}
 		others = append(others, g.String())

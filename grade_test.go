@@ -46,8 +46,7 @@ const (
 	notAll     = 1
 	graderFail = 2 // or wrong usage
 
-	buildTime   = 2 * time.Minute
-	buildFiles  = 512 << 20
+	buildTime   = 5 * time.Minute
 	stagedBytes = 256 << 20
 	stagedFiles = 10_000
 )
@@ -341,9 +340,9 @@ func buildSubmission(staged string) (failed string, err error) {
 			}
 			defer box.end()
 			box.building = true
-			if haveWorlds { // a compiler needs more room
-				options := fmt.Sprintf("mode=1777,size=%d", buildFiles)
-				if err := unix.Mount("tmp", dir, "", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+			if haveWorlds { // a compiler needs more room than a program
+				options := fmt.Sprintf("mode=1777,size=%d", sandboxBuild)
+				if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 					return err
 				}
 			}

@@ -124,6 +124,9 @@ func lookWoke(s *session, args []string) (bool, string, error) {
 	if p == nil {
 		return false, args[0] + " was not started", nil
 	}
+	if p.within(0) {
+		return false, args[0] + " " + ending(p.status()), nil
+	}
 	now := 0
 	for _, pid := range tree(p.cmd.Process.Pid) {
 		now += switches(pid)
@@ -309,9 +312,11 @@ func (p *player) next(args []string) error {
 
 // leave SEMKEY is the last act of a reader: V(0).
 func (p *player) leave(args []string) error {
-	err := p.semop(args[0], 0, +1)
+	if err := p.semop(args[0], 0, +1); err != nil {
+		return err
+	}
 	os.Exit(0)
-	return err
+	return nil
 }
 
 // spawn has a child do all further steps. This process never waits for it: so

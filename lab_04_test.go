@@ -4,17 +4,26 @@ package shm_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 )
 
 // What lab 04 looks at besides: who holds a lock, and which process is in a
 // line of the table.
 
 func init() {
+	moreCommands["start-creating"] = labCommand{"start-creating NAME PROGRAM", 2, plain((*session).startAtCreation)}
+	moreCommands["create"] = labCommand{"create NAME", 1, plain((*session).create)}
 	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
 		l := lookers[name]
 		l.usage, l.look = usage, look
@@ -24,15 +33,27 @@ func init() {
 	add("itself", "itself NAME KEY", lookItself)
 	add("abandoned", "abandoned KEY", lookAbandoned)
 	add("line", "line KEY INDEX NAME", lookLine)
+	add("shifted", "shifted KEY", lookShifted)
+	add("count-first", "count-first KEY", lookCountFirst)
+	add("misnamed", "misnamed", lookMisnamed)
+	add("twice", "twice", lookTwice)
+	add("intruded", "intruded PEER KEY", lookIntruded)
+	add("slept-outside", "slept-outside KEY", lookSleptOutside)
+	add("creates", "creates NAME", lookCreates)
+	add("unflushed", "unflushed", lookUnflushed)
+	add("gone", "gone KEY SEMKEY", lookGone)
+	add("prints-old", "prints-old KEY", lookPrintsOld)
+	add("polls", "polls KEY", lookPolls)
+	add("refused", "refused", lookRefused)
 	add("once", "once KEY NAME", lookOnce)
 	add("age", "age NAME OP SECONDS", lookAge)
 	add("since", "since NAME OP SECONDS", lookSince)
 	add("settled", "settled NAME", lookSettled)
 }
 
-// holder is the value of the only semaphore of a set, and the process that
+// lockOf is the value of the only semaphore of a set, and the process that
 // used it last.
-func holder(key string) (value, pid int, state string, err error) {
+func lockOf(key string) (value, pid int, state string, err error) {
 	id, state, err := findSemaphores(key)
 	if state != "" || err != nil {
 		return 0, 0, state, err
@@ -42,7 +63,7 @@ func holder(key string) (value, pid int, state string, err error) {
 
 // lookHolds tells whether a program has the lock.
 func lookHolds(s *session, args []string) (bool, string, error) {
-	value, pid, state, err := holder(args[1])
+	value, pid, state, err := lockOf(args[1])
 	if state != "" || err != nil {
 		return false, state, err
 	}
@@ -76,7 +97,7 @@ func (s *session) whose(pid int) string {
 // lookItself tells whether the process that was started is the one that used
 // the semaphore last, and not a child of it.
 func lookItself(s *session, args []string) (bool, string, error) {
-	_, pid, state, err := holder(args[1])
+	_, pid, state, err := lockOf(args[1])
 	p := s.named(args[0])
 	if state != "" || err != nil || p == nil {
 		return false, state, err
@@ -89,7 +110,7 @@ func lookItself(s *session, args []string) (bool, string, error) {
 // lookAbandoned tells whether the lock is held and the process that has used
 // it last does not run any more.
 func lookAbandoned(s *session, args []string) (bool, string, error) {
-	value, pid, state, err := holder(args[0])
+	value, pid, state, err := lockOf(args[0])
 	if state != "" || err != nil {
 		return false, state, err
 	}
@@ -190,4 +211,282 @@ func lookOnce(s *session, args []string) (bool, string, error) {
 		state = fmt.Sprintf("%s is in line %d, and printed %s", args[1], index, short(p.stdout()))
 	}
 	return false, state, nil
+}
+
+// students are the programs of the script that are not peers.
+func (s *session) students() (all []*process) {
+	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
+		for _, p := range programs {
+			if p.told == 0 {
+				all = append(all, p)
+			}
+		}
+	}
+	return all
+}
+
+var (
+	updatedLine = regexp.MustCompile(`(?m)^Process (\d+): Updated count to (\d+)$`)
+	anyLine     = regexp.MustCompile(`(?m)^Process (\d+): `)
+)
+
+// last is the program that has printed the highest count, and the numbers in
+// the segment.
+func (s *session) last(key string) (p *process, n int, words []int, state string, err error) {
+	text, state, err := s.contents(key)
+	for i := 0; i+4 <= len(text); i += 4 {
+		words = append(words, int(int32(binary.LittleEndian.Uint32(text[i:]))))
+	}
+	for _, q := range s.students() {
+		if m := updatedLine.FindStringSubmatch(q.stdout()); m != nil {
+			if k, _ := strconv.Atoi(m[2]); (p == nil || k > n) && k < len(words) {
+				p, n = q, k
+			}
+		}
+	}
+	return p, n, words, state, err
+}
+
+// lookShifted tells whether the last line is one too far.
+func lookShifted(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	// As it was before the last line, or when that was written over count.
+	is := n > 0 && (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid
+	return is, fmt.Sprintf("process id %d is %sin line %d", p.pid, notUnless(is), n), nil
+}
+
+// lookCountFirst tells whether count stands at offset 0.
+func lookCountFirst(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	return words[0] == n && words[n] == p.pid && words[len(words)-1] != n, fmt.Sprintf("the int32 at offset 0 is %d", words[0]), nil
+}
+
+// lookMisnamed tells whether a program has printed another process id than
+// its own.
+func lookMisnamed(s *session, _ []string) (bool, string, error) {
+	for _, p := range s.students() {
+		if m := anyLine.FindStringSubmatch(p.stdout()); m != nil && m[1] != strconv.Itoa(p.pid) {
+			return true, fmt.Sprintf("process %d has printed the id %s", p.pid, m[1]), nil
+		}
+	}
+	return false, "the ids are right", nil
+}
+
+// lookTwice tells whether two programs have printed the same count.
+func lookTwice(s *session, _ []string) (bool, string, error) {
+	seen := map[string]bool{}
+	for _, p := range s.students() {
+		if m := updatedLine.FindStringSubmatch(p.stdout()); m != nil {
+			if seen[m[2]] {
+				return true, "two have printed the count " + m[2], nil
+			}
+			seen[m[2]] = true
+		}
+	}
+	return false, "no count was printed twice", nil
+}
+
+// lookIntruded tells whether another process has used the semaphore although
+// a peer had the lock: the last that the peer did was a P.
+func lookIntruded(s *session, args []string) (bool, string, error) {
+	p := s.running[args[0]]
+	_, pid, state, err := lockOf(args[1])
+	if p == nil || state != "" || err != nil {
+		return false, state, err
+	}
+	is := p.holds && p.answers() == p.told && !s.belongs(pid, args[0])
+	return is, fmt.Sprintf("while %s had the lock, it was %sused by another", args[0], notUnless(is)), nil
+}
+
+// lookSleptOutside tells whether the lock is free although a program sleeps,
+// or has done all that it has to.
+func lookSleptOutside(s *session, args []string) (bool, string, error) {
+	value, _, state, err := lockOf(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	for _, p := range s.students() {
+		if value == 1 && strings.Contains(p.stdout(), "Exiting") {
+			return true, "the semaphore is 1, and a program was not seen with the lock", nil
+		}
+		calls := waitsIn(p.cmd.Process.Pid)
+		if value == 1 && !p.within(0) && (slices.Contains(calls, "sleep") || slices.Contains(calls, "write")) {
+			return true, "the semaphore is 1, and a program sleeps", nil
+		}
+	}
+	return false, "no program sleeps without the lock", nil
+}
+
+// A creation is a program that is about to create a semaphore set, and waits
+// until it may.
+type creation struct {
+	pending chan bool // closed when it waits
+	goOn    chan bool // closed when it may go on
+}
+
+// atCreation has the next program that is started in the sandbox stop before
+// it creates a set. The kernel asks this process, by seccomp(2).
+func (s *session) atCreation() (c *creation, started func(), err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "socket")
+	s.lab.box.atCreation = theirs
+	c = &creation{make(chan bool), make(chan bool)}
+	return c, func() {
+		s.lab.box.atCreation = nil
+		theirs.Close()
+		go func() {
+			defer unix.Close(fds[0])
+			oob := make([]byte, unix.CmsgSpace(4))
+			_, n, _, _, err := unix.Recvmsg(fds[0], make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
+			if err != nil || n == 0 {
+				return
+			}
+			messages, _ := unix.ParseSocketControlMessage(oob[:n])
+			got, _ := unix.ParseUnixRights(&messages[0])
+			first := true
+			answer(got[0], func(call) fate {
+				if first {
+					first = false
+					close(c.pending)
+					select {
+					case <-c.goOn:
+					case <-time.After(s.lab.script.limit): // the script has failed
+					}
+				}
+				return fate{}
+			})
+		}()
+	}, nil
+}
+
+// askAtCreation has the kernel ask whoever reads this socket before this
+// thread, or what becomes of it, calls semget with IPC_CREAT.
+func askAtCreation(socket int) error {
+	const load, equal, set, ret = 0x20, 0x15, 0x45, 0x06
+	const nr, arg2 = 0, 32
+	program := []unix.SockFilter{
+		{Code: load, K: nr}, {Code: equal, K: unix.SYS_SEMGET, Jf: 3},
+		{Code: load, K: arg2}, {Code: set, K: unix.IPC_CREAT, Jf: 1},
+		{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF},
+		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
+		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
+	if errno != 0 {
+		return errno
+	}
+	unix.CloseOnExec(int(listener))
+	return unix.Sendmsg(socket, []byte{0}, unix.UnixRights(int(listener)), nil, 0)
+}
+
+// startAtCreation starts a program that stops before it creates a set. "create"
+// lets it go on.
+func (s *session) startAtCreation(ts *testscript.TestScript, args []string) {
+	c, started, err := s.atCreation()
+	ts.Check(err)
+	func() {
+		defer started()
+		s.startInLab(ts, args)
+	}()
+	s.running[args[0]].creation = c
+}
+
+// lookCreates tells whether it has stopped there.
+func lookCreates(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil || p.creation == nil {
+		return false, args[0] + " was not started", nil
+	}
+	select {
+	case <-p.creation.pending:
+		return true, args[0] + " calls semget with IPC_CREAT", nil
+	default:
+		return false, args[0] + " has not called semget with IPC_CREAT", nil
+	}
+}
+
+func (s *session) create(ts *testscript.TestScript, args []string) {
+	c := s.process(ts, args[0]).creation
+	if c == nil {
+		ts.Fatalf("start %s with start-creating", args[0])
+	}
+	close(c.goOn)
+}
+
+// lookUnflushed tells whether a program waits for the lock and has printed
+// nothing.
+func lookUnflushed(s *session, _ []string) (bool, string, error) {
+	for _, p := range s.students() {
+		if !p.within(0) && p.stdout() == "" && slices.Contains(waitsIn(p.cmd.Process.Pid), "semop") {
+			return true, "a program waits in semop, and has printed nothing", nil
+		}
+	}
+	return false, "no program waits that has printed nothing", nil
+}
+
+// lookGone tells whether a program is done, and the segment or the set has
+// gone, although no peer was told to remove it.
+func lookGone(s *session, args []string) (bool, string, error) {
+	_, noSegment, err := findSegment(args[0])
+	_, noSet, e := findSemaphores(args[1])
+	for _, p := range s.running {
+		if p.removes {
+			return false, "a peer has removed it", nil
+		}
+	}
+	for _, p := range s.students() {
+		if (noSegment != "" || noSet != "") && strings.Contains(p.stdout(), "Exiting") {
+			return true, noSegment + noSet, nil
+		}
+	}
+	return false, "the segment and the set are there", errors.Join(err, e)
+}
+
+// lookPrintsOld tells whether the program that has printed the highest count
+// has printed the one before its update.
+func lookPrintsOld(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil {
+		return false, state, err
+	}
+	is := words[n] == p.pid && words[len(words)-1] == n+1
+	return is, fmt.Sprintf("%d was printed, and count is %d", n, words[len(words)-1]), nil
+}
+
+// lookPolls tells whether a program sleeps, but not in semop, while another
+// has the lock.
+func lookPolls(s *session, args []string) (bool, string, error) {
+	value, pid, state, err := lockOf(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	for _, p := range s.students() {
+		calls := waitsIn(p.cmd.Process.Pid)
+		if value == 0 && pid != 0 && !p.within(0) && !slices.Contains(tree(p.cmd.Process.Pid), pid) && !idle(p.cmd.Process.Pid, "T") &&
+			slices.Contains(calls, "sleep") && !slices.Contains(calls, "semop") {
+			return true, "a program sleeps, but not in semop", nil
+		}
+	}
+	return false, "no program sleeps elsewhere", nil
+}
+
+// lookRefused tells whether a program has ended with an error before its first
+// line.
+func lookRefused(s *session, _ []string) (bool, string, error) {
+	for _, p := range s.students() {
+		if isStatus(p.status(), "error") && p.stdout() == "" {
+			return true, "a program has ended before its first line", nil
+		}
+	}
+	return false, "no program has ended before its first line", nil
 }

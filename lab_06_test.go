@@ -240,7 +240,7 @@ func init() {
 		l.usage, l.look = usage, look
 		lookers[name] = l
 	}
-	add("held", "held NAME", watched06(lookHeld))
+	add("caught", "caught NAME", watched06(lookCaught))
 	add("callers", "callers NAME CALL OP N", watched06(lookCallers))
 	add("apart", "apart NAME", watched06(lookApart))
 	add("addresses", "addresses NAME", watched06(lookAddresses))
@@ -283,8 +283,8 @@ func watched06(look func(*session, *process, *watcher, []string) (bool, string, 
 	}
 }
 
-// lookHeld tells whether a process is held at the point that the script names.
-func lookHeld(s *session, p *process, w *watcher, args []string) (bool, string, error) {
+// lookCaught tells whether a process is held at the point that the script names.
+func lookCaught(s *session, p *process, w *watcher, args []string) (bool, string, error) {
 	if w.heldPID != 0 {
 		return true, args[0] + " is held", nil
 	}

@@ -74,7 +74,7 @@ const (
 
 var (
 	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
+	startsInLab = regexp.MustCompile(`(?m)^(?:start(?:-creating)? \S+|status \S+)((?: -\S+)*) (\S+)`)
 )
 
 // readLab reads the scripts of a lab.
@@ -302,6 +302,19 @@ type labRun struct {
 type cause struct {
 	text       string
 	conditions []string
+	sure       bool
+}
+
+// rank is when a cause is tried: those that are sure come first, those without
+// a condition last.
+func (c cause) rank() int {
+	switch {
+	case c.sure:
+		return 0
+	case len(c.conditions) > 0:
+		return 1
+	}
+	return 2
 }
 
 func (run *labRun) setup(env *testscript.Env) error {
@@ -338,11 +351,9 @@ func (run *labRun) setup(env *testscript.Env) error {
 // endLab finds the cause of a failure, while all is as it was, and cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
-	if run.failure != "" {
+	if run.failure != "" && run.cause == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
-		slices.SortStableFunc(causes, func(a, b cause) int { // those without a condition are the last
-			return cmp.Compare(min(len(b.conditions), 1), min(len(a.conditions), 1))
-		})
+		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
@@ -354,6 +365,12 @@ func (s *session) endLab(t testscript.T) {
 		t.Log(fmt.Sprintf("%s: %v", name, p))
 	}
 	run.box.end()
+	for _, p := range s.running {
+		p.forgetChildren()
+	}
+	for _, p := range run.finished {
+		p.forgetChildren()
+	}
 	for _, f := range s.open {
 		f.Close()
 	}
@@ -367,16 +384,20 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 }
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the
-// failure of any script of the lab.
+// failure of any script of the lab. Those that say "surely" come before the
+// script's own.
 func commonCauses(l *lab, values map[string]string) (causes []cause) {
 	text, _ := os.ReadFile(filepath.Join("testdata", l.lesson, "lab", "causes"))
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
-		if rest, ok := strings.CutPrefix(line, "likely "); ok {
-			rest = os.Expand(rest, func(name string) string { return values[name] })
-			if words, err := quotedWords(rest); err == nil && len(words) > 0 {
-				causes = append(causes, cause{words[0], words[1:]})
-			}
+		rest, likely := strings.CutPrefix(line, "likely ")
+		rest, sure := strings.CutPrefix(rest, "surely ")
+		if !likely && !sure {
+			continue
+		}
+		rest = os.Expand(rest, func(name string) string { return values[name] })
+		if words, err := quotedWords(rest); err == nil && len(words) > 0 {
+			causes = append(causes, cause{words[0], words[1:], sure})
 		}
 	}
 	return causes
@@ -425,16 +446,17 @@ var moreCommands = map[string]labCommand{}
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
 	usages := map[string]labCommand{
-		"start":   {"start NAME [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"start":   {"start NAME [-hold=CALL,...] [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
-		"signal":  {"signal NAME SIGNAL", 2, plain((*session).signalInLab)},
+		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
+		"freeze":  {"freeze NAME KEY", 2, plain((*session).freeze)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
 		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},
 		"hold":    {"hold NAME [LINE]", 1, plain((*session).hold)},
-		"release": {"release NAME", 1, plain((*session).release)},
+		"release": {"release NAME [CALL]", 1, plain((*session).release)},
 		"see":     {"see CONDITION", 1, (*session).see},
-		"await":   {"await CONDITION", 1, (*session).await},
+		"await":   {"await [-within=TIME] CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
 		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
 		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
@@ -501,6 +523,11 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is running already", name)
 	}
 	delete(run.finished, name)
+	var h *holder
+	if what, ok := strings.CutPrefix(args[1], "-hold="); ok {
+		h = newHolder(what)
+		args = args[1:]
+	}
 	args = args[1:]
 	if point, watched := strings.CutPrefix(args[0], "-watched="); watched {
 		w, err := newWatcher(point)
@@ -542,15 +569,16 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
 	case ours:
 		path := run.sub.ours(program)
-		p, err = run.box.start(filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
+		p, err = run.box.startHeld(h, filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
 	default:
-		p, err = run.box.start("", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
+		p, err = run.box.startHeld(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
+		run.cause = "the program cannot be started; try it in an empty directory"
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
-	p.keyboard = keyboard
+	p.keyboard, p.holder = keyboard, h
 	s.running[name] = p
 }
 
@@ -575,7 +603,8 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 }
 
 // finishInLab waits for a program's end and checks how it ended: with one of
-// these statuses, or "fail", which is any but 0, or "any".
+// these statuses, or "fail", which is any but 0, or "error", which is 1 to 125,
+// or "any".
 func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	p, within := s.process(ts, args[0]), s.lab.left
 	if len(args) > 2 {
@@ -648,14 +677,31 @@ func short(text string) string {
 	return strconv.Quote(text)
 }
 
-// signalInLab sends a signal to a program and its children, as a terminal does.
+// signalInLab sends a signal to a program and its children, as a terminal does,
+// or only to the program, or only to its children.
 func (s *session) signalInLab(ts *testscript.TestScript, args []string) {
+	to := ""
+	if strings.HasPrefix(args[0], "-") {
+		to, args = args[0], args[1:]
+	}
 	sig := unix.SignalNum("SIG" + args[1])
 	if sig == 0 {
 		ts.Fatalf("no such signal: %s", args[1])
 	}
 	p := s.process(ts, args[0])
 	if p.within(0) {
+		return
+	}
+	pids := tree(p.cmd.Process.Pid)
+	p.noteChildren(pids[1:])
+	switch to {
+	case "-parent":
+		ts.Check(p.cmd.Process.Signal(sig))
+		return
+	case "-children":
+		for _, pid := range pids[1:] {
+			unix.Kill(pid, sig)
+		}
 		return
 	}
 	if err := unix.Kill(-p.cmd.Process.Pid, sig); err != nil && err != unix.ESRCH {
@@ -702,14 +748,8 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	c.lock.Lock()
 	got, size, sum := string(c.text), int(c.size), c.sum.Sum(nil)
 	c.lock.Unlock()
-	if len(args) > 2 && args[2] == "-late" { // it may have missed the first blocks, of three lines each
-		for range 2 {
-			_, after, _ := strings.Cut(want, " bytes\n")
-			if second, _, ok := strings.Cut(strings.TrimPrefix(got, firstLine(want)), "\n"); ok &&
-				!strings.HasPrefix(strings.TrimPrefix(want, firstLine(want)), second) {
-				want = after
-			}
-		}
+	if len(args) > 2 && args[2] == "-late" {
+		want = withoutMissed(got, want)
 	}
 	if wanted := sha256.Sum256([]byte(want)); size == len(want) && bytes.Equal(sum, wanted[:]) {
 		return
@@ -740,9 +780,23 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 	}
 }
 
-func firstLine(text string) string {
-	line, _, _ := strings.Cut(text, "\n")
-	return line + "\n"
+// withoutMissed leaves out up to two blocks, of three lines each, that a reader
+// has missed: it came late, or the machine stood still. Not the last one.
+func withoutMissed(got, want string) (seen string) {
+	missed := 0
+	for {
+		lines := strings.SplitAfterN(want, "\n", 4)
+		if len(lines) < 4 || !strings.HasPrefix(lines[3], lines[0]) {
+			return seen + want // the last block, and the end
+		}
+		block := lines[0] + lines[1] + lines[2]
+		if missed < 2 && !strings.HasPrefix(got, seen+block) {
+			missed++
+		} else {
+			seen += block
+		}
+		want = lines[3]
+	}
 }
 
 // hold stops a program when it prints something next, or, with a line, when it
@@ -756,6 +810,10 @@ func (s *session) hold(ts *testscript.TestScript, args []string) {
 }
 
 func (s *session) release(ts *testscript.TestScript, args []string) {
+	if len(args) > 1 {
+		s.releaseCall(ts, args)
+		return
+	}
 	s.process(ts, args[0]).captured[0].releaseOutput()
 }
 
@@ -780,8 +838,15 @@ func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
 // runs, and the script has time.
 func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 	var state string
+	patience, limit := s.lab.left, s.lab.script.limit
+	if within, ok := strings.CutPrefix(args[0], "-within="); ok {
+		var err error
+		patience, err = time.ParseDuration(within)
+		ts.Check(err)
+		limit, args = patience, args[1:]
+	}
 	alone := 0 // how long only peers have run: they may still be at a step
-	ok := s.whole(s.lab.left, func() bool {
+	ok := s.whole(patience, func() bool {
 		if alone++; !s.allEnded() {
 			alone = 0
 		}
@@ -794,13 +859,18 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		return is != neg
 	})
 	if !ok {
-		s.fail(ts, "after %v %s; %s", s.lab.script.limit, state, s.everybody())
+		s.fail(ts, "after %v %s; %s", limit, state, s.everybody())
 	}
 }
 
 func (s *session) allEnded() bool {
 	for _, p := range s.running {
-		if !p.within(0) && p.told == 0 { // a peer only does what it is told
+		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer only does what it is told
+			return false
+		}
+	}
+	for _, p := range s.lab.finished { // a child may outlive its parent
+		if p.childrenRun() > 0 {
 			return false
 		}
 	}

@@ -44,6 +44,8 @@ import (
 //	child STEP                 has a child of the peer do a step
 //	kill-child                 kills the child, and leaves it a zombie
 //	wait MILLISECONDS          does nothing for a while
+//
+// lab_03_test.go has more of them, in moreSteps.
 
 // tell has a peer do something. With -later it does not wait until that is
 // done: "await answers NAME" does.
@@ -65,6 +67,10 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	}
 	p.told++
 	p.toldAt = time.Now()
+	p.removes = p.removes || words[0] == "rmsem" || words[0] == "remove"
+	if words[0] != "int32" && words[0] != "attach" {
+		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
+	}
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}

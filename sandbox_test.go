@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -32,6 +33,7 @@ import (
 const (
 	sandboxMemory    = 1 << 30  // bytes of private memory of one process
 	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
+	sandboxBuild     = 1 << 30  // bytes of all files of a build
 	sandboxProcesses = 200      // processes and threads of one submission
 	sandboxSegments  = "65536"  // pages of System V shared memory
 	outputKept       = 1 << 20  // bytes of what a program prints
@@ -46,6 +48,7 @@ type sandbox struct {
 	watcher    *watcher // of the program that is started next
 	init       *process
 	running    []*process
+	atCreation *os.File // what the next program sends the file of its calls to; or nil
 }
 
 // inSandbox says how to start one program, for the process that does it.
@@ -54,6 +57,8 @@ type inSandbox struct {
 	Hide                  []string // directories that the program must not see
 	UID                   int
 	Namespaces, Building  bool
+	AtCreation            bool   // stop it before it creates a semaphore set
+	Held                  bool   // its calls are held: see lab_05_test.go
 	Watched               bool   // the grader is asked about its calls
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
@@ -66,15 +71,17 @@ const (
 	seenOurs       = "/tmp/ours"       // our programs; only they see it
 )
 
-// sandboxUID is another uid than the grader's, and another for each grader
-// that runs: so no two of them share a limit on processes. These uids are the
+// sandboxUID is another uid than the grader's, and another one for each
+// sandbox: so no two of them share a limit on processes. These uids are the
 // ones that systemd gives to services without a name.
 func sandboxUID() int {
 	if os.Geteuid() != 0 {
 		return 0
 	}
-	return 61184 + os.Getpid()%4336
+	return 61184 + (41*os.Getpid()+int(sandboxes.Add(1)))%4336
 }
+
+var sandboxes atomic.Int32
 
 // newSandbox makes one, for programs that this thread starts. The thread is
 // in a world already.
@@ -106,6 +113,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		// A process whose parent has ended then becomes a child of this one.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	// When package os first starts or finds a process, it tries with a child
+	// whether there are pidfds. That child must not be process 1 there.
+	os.FindProcess(os.Getpid())
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
 	// Package os asks once, by a child, whether there are pidfds: that child
@@ -124,11 +134,12 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 
 // command is a program in the sandbox. "our" programs are found in a
 // directory of ours.
-func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, error) {
+func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, Watched: b.watcher != nil, Argv: slices.Clone(argv), Processes: sandboxProcesses}
-	if b.uid == 0 { // the uid has other processes
-		here.Processes += uint64(tasksOf(os.Getuid()))
+		Namespaces: haveWorlds, Building: b.building, AtCreation: b.atCreation != nil, Watched: b.watcher != nil, Held: held,
+		Argv: slices.Clone(argv), Processes: sandboxProcesses}
+	if b.uid == 0 { // the uid has other processes, and those of other scripts
+		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
 	}
 	root, err := os.Getwd()
 	if err != nil {
@@ -166,6 +177,9 @@ func (b *sandbox) command(ours string, argv ...string) (*exec.Cmd, *os.File, err
 		return nil, nil, err
 	}
 	cmd.ExtraFiles = []*os.File{w}
+	if b.atCreation != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, b.atCreation)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if haveWorlds {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
@@ -185,11 +199,23 @@ func (e startError) Error() string { return string(e) }
 
 // start starts a program there and returns once it runs.
 func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, error) {
-	cmd, report, err := b.command(ours, argv...)
+	return b.startHeld(nil, ours, stdin, argv...)
+}
+
+// startHeld does so with a program whose calls the holder holds, if it is one.
+func (b *sandbox) startHeld(h *holder, ours string, stdin *os.File, argv ...string) (*process, error) {
+	cmd, report, err := b.command(h != nil, ours, argv...)
 	if err != nil {
 		return nil, err
 	}
 	defer report.Close()
+	if h != nil {
+		theirs, err := h.socket()
+		if err != nil {
+			return nil, err
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
+	}
 	if stdin != nil {
 		cmd.Stdin = stdin
 	}
@@ -199,12 +225,17 @@ func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, 
 	}
 	started := time.Now()
 	p, err := b.add(cmd)
-	cmd.ExtraFiles[0].Close()
+	for _, f := range cmd.ExtraFiles {
+		f.Close()
+	}
 	watching()
 	if err != nil {
 		return nil, err
 	}
 	p.started, p.watcher = started, w
+	if h != nil {
+		go h.follow()
+	}
 	// The process closes this file when it becomes the program.
 	text, err := io.ReadAll(report)
 	if err != nil {
@@ -390,7 +421,15 @@ func enterSandbox(args []string) error {
 	if _, err := unix.Setsid(); err != nil { // and so its own process group
 		lacks("session", err)
 	}
+	if here.AtCreation {
+		lacks("calls cannot be watched", askAtCreation(4))
+	}
 	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
+	if here.Held {
+		if err := beHeld(reportFD + 1); err != nil {
+			return err
+		}
+	}
 	if here.Watched {
 		lacks("calls cannot be watched", letWatch(reportFD+1))
 	}

@@ -74,7 +74,7 @@ func scriptParams(path []string) testscript.Params {
 var (
 	background = regexp.MustCompile(`(?m)^[^#\n]*\bexec\b.*&\w*&?\s*$`)
 	starts     = regexp.MustCompile(`(?m)^(?:\[[^\n]*\] *)?start (\w+)`)
-	sleeps     = regexp.MustCompile(`(?m)^[^#\n]*\bsleep\b`)
+	sleeps     = regexp.MustCompile(`(?m)^(?:\[[^\n]*\] *)?(?:! )?(?:exec|start|status) [^\n]*\bsleep\b`)
 )
 
 // lint refuses what makes a script pass or fail for no good reason: a program

@@ -44,6 +44,15 @@ func kernelDevices() (all []uint64) {
 	return all
 }
 
+// marks are devices as a line of maps has them.
+func marks(devices ...uint64) (all [][]byte) {
+	for _, dev := range devices {
+		all = append(all, fmt.Appendf(nil, " %02x:%02x ", unix.Major(dev),
+			unix.Minor(dev)))
+	}
+	return all
+}
+
 // holder returns the process's entry for a backing, to be filled in.
 func holder(found map[backing]*process, b backing) *process {
 	if found[b] == nil {
@@ -57,10 +66,8 @@ func holder(found map[backing]*process, b backing) *process {
 // hexadecimal, of a segment. Each of these is said to be deleted.
 func (s *survey) addMaps(found map[backing]*process, dir string,
 	maps []byte, segments bool) {
-	devices := append([]uint64{s.shm}, s.kernel...)
-	if !slices.ContainsFunc(devices, func(dev uint64) bool {
-		return bytes.Contains(maps, fmt.Appendf(nil, " %02x:%02x ",
-			unix.Major(dev), unix.Minor(dev)))
+	if !slices.ContainsFunc(s.marks, func(mark []byte) bool {
+		return bytes.Contains(maps, mark)
 	}) {
 		return // as for most processes, and it is fast
 	}
@@ -75,7 +82,7 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 		fmt.Sscanf(f[3], "%x:%x", &major, &minor)
 		b.dev = unix.Mkdev(major, minor)
 		b.inode, _ = strconv.ParseUint(f[4], 10, 64)
-		if !slices.Contains(devices, b.dev) {
+		if b.dev != s.shm && !slices.Contains(s.kernel, b.dev) {
 			continue
 		}
 		fmt.Sscanf(line, "%x-%x %s %x", &at.start, &at.end, &at.perms,
@@ -102,12 +109,17 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 // addDescriptors notes what a process has open. A mapping needs none: it
 // stays when the descriptor is closed.
 func (s *survey) addDescriptors(found map[backing]*process, dir string) {
-	names, _ := os.ReadDir(dir + "/fd")
+	d, err := os.Open(dir + "/fd")
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	at := int(d.Fd())
 	for _, name := range names {
 		// The file behind the link, as it is known: no server is asked.
-		link := dir + "/fd/" + name.Name()
 		var st unix.Statx_t
-		if unix.Statx(unix.AT_FDCWD, link, unix.AT_STATX_DONT_SYNC,
+		if unix.Statx(at, name, unix.AT_STATX_DONT_SYNC,
 			unix.STATX_BASIC_STATS, &st) != nil ||
 			st.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue
@@ -117,14 +129,14 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 			continue
 		}
 		if st.Nlink == 0 {
-			path, err := os.Readlink(link)
+			path, err := os.Readlink(dir + "/fd/" + name)
 			if err != nil || strings.HasPrefix(path, "/SYSV") {
 				continue
 			}
 			s.note(b, path).stat = &st
 		}
 		p := holder(found, b)
-		fd, _ := strconv.Atoi(name.Name())
+		fd, _ := strconv.Atoi(name)
 		p.Descriptors = append(p.Descriptors, fd)
 	}
 }
@@ -148,7 +160,13 @@ func (n *nameless) ask(link string) {
 
 // objects are those that nobody finds by a name. What a POSIX object had as
 // its name is told all the same. All but these are asked for with -all.
-func (s *survey) objects(all bool) (found []*object) {
+//
+// One of the named has lost one name of two: sem_open(3) makes a semaphore
+// under another name, links it to its own, and unlinks the first.
+func (s *survey) objects(named []*object, all bool) (found []*object) {
+	for _, o := range named {
+		delete(s.nameless, o.backing)
+	}
 	for b, n := range s.nameless {
 		o := &object{Kind: kindAnonymous, Inode: &b.inode, backing: b,
 			Bytes: n.end}

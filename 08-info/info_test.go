@@ -263,7 +263,7 @@ func TestMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(mem)
-	o, err := posixObject(name[len(shmDir):])
+	o, err := posixObject(name[len(shmDir):], shmDevice())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +271,7 @@ func TestMapped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.complete(s, time.Now())
+	o.complete(s)
 	at := uint64(uintptr(unsafe.Pointer(&mem[0])))
 	if len(o.Processes) != 1 || o.Processes[0].Pid != os.Getpid() ||
 		o.Processes[0].Addresses[0] != at {
@@ -328,8 +328,7 @@ func TestSets(t *testing.T) {
 			t.Fatalf("%v, %+v: nobody waits", err, l)
 		}
 		now = l.(*semSet)
-		if now.waiting() == 1 && len(now.Waiters) == 1 &&
-			now.Waiters[0].Pid == os.Getpid() {
+		if now.waiting() == 1 {
 			s = now
 			break
 		}
@@ -367,6 +366,17 @@ func TestTable(t *testing.T) {
 		if width > 0 && !strings.Contains(out.String(), " +2") {
 			t.Errorf("processes left out, and not said:\n%s", &out)
 		}
+	}
+}
+
+// What is left out is counted, and that there may be more is always said.
+func TestSome(t *testing.T) {
+	for _, c := range [][2]string{
+		{"1 a, 2 b", "1 a, 2 b"}, {"1 a, 2 b, 3 c, 4 d", "1 a, 2 b, +2"},
+		{"1 a, ?", "1 a, ?"}, {"1 tail (open), ?", "1 tail (…, ?"},
+		{"1 a, 2 b, 3 c, ?", "1 a, +2, ?"}, {"?", "?"}, {"", ""},
+	} {
+		same(t, c[0], some(strings.Split(c[0], ", "), 12), c[1])
 	}
 }
 
@@ -467,11 +477,60 @@ func TestNameless(t *testing.T) {
 	}
 }
 
+// Several that have no name any more may have had the same: -watch keeps them
+// apart.
+func TestSameName(t *testing.T) {
+	removed := func(inode uint64) *object {
+		return &object{Kind: kindPOSIX, Name: new("/x"), Inode: &inode,
+			Bytes: inode}
+	}
+	s := &snapshot{Objects: []*object{removed(1), removed(2)}}
+	marks := map[string]string{}
+	if events := s.changes(s, marks); len(events)+len(marks) > 0 {
+		t.Errorf("nothing has changed: %v %v", events, marks)
+	}
+}
+
+// An object that has lost one name of two is not removed: so is a semaphore for
+// the process that made it, by sem_open(3).
+func TestOneNameOfTwo(t *testing.T) {
+	first := fmt.Sprintf("%s/shm-by-example-%07d", shmDir, os.Getpid())
+	f, err := os.Create(first)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer f.Close()
+	defer os.Remove(first + "-2")
+	f.Truncate(5000)
+	mem, err := unix.Mmap(int(f.Fd()), 0, 5000, unix.PROT_READ,
+		unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(mem)
+	if os.Link(first, first+"-2") != nil || os.Remove(first) != nil {
+		t.Fatal("no second name")
+	}
+	s, err := scan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range s.nameless {
+		n.stat = nil // only root may ask
+	}
+	for _, o := range s.objects(posixObjects(), false) {
+		if *o.Name == first[len(shmDir):] {
+			t.Errorf("%v: %v", o, o.Status)
+		}
+	}
+}
+
 // Anybody may map a file that is called as a segment is. The kernel's own are
 // on a device of their own.
 func TestOnlyTheKernelsDevice(t *testing.T) {
 	s := &survey{shm: unix.Mkdev(0, 30), kernel: kernelDevices(),
 		nameless: map[backing]*nameless{}}
+	s.marks = marks(s.kernel...)
 	const line = "7f0000000000-7f0000001000 rw-s 00000000 %02x:%02x %d    " +
 		"/SYSV0000d431 (deleted)\n"
 	own := s.kernel[0]
@@ -496,7 +555,7 @@ func TestRunning(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Skip(err)
 	}
-	if why := running(0, cmd.Process.Pid); why != "" {
+	if why := running(cmd.Process.Pid); why != "" {
 		t.Error(why)
 	}
 	if running(cmd.Process.Pid, os.Getpid()) == "" {
@@ -504,15 +563,36 @@ func TestRunning(t *testing.T) {
 	}
 	older = 0
 	defer func() { older = 10 * time.Minute }()
-	set := &semSet{UID: 7, Values: make([]semaphore, 2),
-		Changed: new(time.Now())}
+	id, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 2, 0o600)
+	if errno != 0 {
+		t.Fatal(errno)
+	}
+	set := &semSet{ID: int(id), Count: 2, UID: 7, Changed: new(time.Now())}
+	defer set.remove()
+	if err := set.read(); err != nil {
+		t.Fatal(err)
+	}
 	same(t, "new", set.keep(7), "it is being created")
 	set.Values[1].LastPid = cmd.Process.Pid
-	same(t, "its last user has ended", set.keep(7), "")
+	same(t, "another has used it meanwhile", set.keep(7), justUsed)
 	set.Values[0].LastPid = os.Getpid()
 	if set.keep(7) == "" {
 		t.Error("its last user runs")
 	}
+
+	// The same of a segment, when the list is old.
+	shmid := newSegment(t)
+	ds, err := look(shmid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ds.Cpid, ds.Lpid, ds.Nattch = int32(cmd.Process.Pid), ds.Cpid, 0
+	if (segment{shmid, ds}).object().keep(ds.Perm.Uid) == "" {
+		t.Error("its last user runs")
+	}
+	ds.Lpid = ds.Cpid
+	same(t, "attached meanwhile", segment{shmid, ds}.object().keep(
+		ds.Perm.Uid), justUsed)
 }
 
 // ... and that of ipcs, which asks the kernel by itself.

@@ -40,11 +40,25 @@ func (o *object) keep(uid uint32) string {
 	}
 	if why := tooYoung(o.used()); why != "" {
 		return why
-	} else if o.Kind == kindSegment {
-		return running(int(*o.Creator), int(*o.LastPid))
+	} else if o.Kind != kindSegment {
+		return o.open()
 	}
-	return o.open()
+	users := []int{int(*o.Creator)}
+	if o.Attached != nil { // else there is no last user
+		users = append(users, int(*o.LastPid))
+	}
+	if why := running(users...); why != "" {
+		return why
+	}
+	// Both have ended. Before that they may have passed it on to a child.
+	ds, err := look(*o.ID)
+	if err != nil || ds.Nattch > 0 || ds.Lpid != *o.LastPid {
+		return justUsed
+	}
+	return ""
 }
+
+const justUsed = "somebody has just used it, or it has gone"
 
 // tooYoung says that something was used lately.
 func tooYoung(used *time.Time) string {
@@ -57,10 +71,15 @@ func tooYoung(used *time.Time) string {
 
 // running says which of these processes runs: a program may use an object
 // without being attached all the time, as those in Perl and PHP do. Processes
-// of other PID namespaces have the number 0.
+// of other PID namespaces have the number 0, and may run.
 func running(pids ...int) string {
 	for _, pid := range pids {
-		if !force && pid > 0 && runs(pid) {
+		if force {
+			break
+		} else if pid == 0 {
+			return "a process of another PID namespace has used it, and may " +
+				"run; -force removes it all the same"
+		} else if runs(pid) {
 			return fmt.Sprintf("%d %s has used it, and runs; -force removes "+
 				"it all the same", pid, commandOf(pid))
 		}
@@ -133,7 +152,7 @@ func (o *object) again() (leftover, error) {
 		}
 		return segment{*o.ID, ds}.object(), nil
 	}
-	now, err := posixObject(o.path[len(shmDir):])
+	now, err := posixObject(o.path[len(shmDir):], o.backing.dev)
 	if err != nil || now.backing != o.backing {
 		return nil, nil // gone, or another one by now
 	}
@@ -176,14 +195,21 @@ func (s *semSet) keep(uid uint32) string {
 	}
 	// A set has no creator. One that nobody has used yet may be about to be.
 	var pids []int
-	used := false
 	for _, v := range s.Values {
-		pids, used = append(pids, v.LastPid), used || v.LastPid != 0
+		if v.LastPid != 0 {
+			pids = append(pids, v.LastPid)
+		}
 	}
-	if !used && s.Changed != nil && time.Since(*s.Changed) < 2*time.Second {
+	if len(pids) == 0 && s.Changed != nil &&
+		time.Since(*s.Changed) < 2*time.Second {
 		return "it is being created"
 	}
-	return cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
+	why := cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
+	if now := (semSet{ID: s.ID, Count: s.Count}); why == "" &&
+		(now.read() != nil || !slices.Equal(now.Values, s.Values)) {
+		why = justUsed
+	}
+	return why
 }
 
 // again looks once more.
@@ -197,7 +223,7 @@ func (s *semSet) again() (leftover, error) {
 	return nil, err
 }
 
-// remove removes the set; who waits for it gets EIDRM. See semctl(2).
+// remove removes the set. A process that waits for it gets EIDRM.
 func (s *semSet) remove() error {
 	_, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s.ID), 0,
 		unix.IPC_RMID, 0, 0, 0)

@@ -14,7 +14,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 )
 
 var shownPages uint
@@ -44,7 +43,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if !o.complete(s, time.Now()) {
+	if !o.complete(s) {
 		return fmt.Errorf("%v: it has gone meanwhile", o)
 	}
 	size := uint64(os.Getpagesize())
@@ -105,13 +104,9 @@ func (o *object) views(offset uint64) (all []view) {
 			if offset < at.offset || offset >= at.offset+at.end-at.start {
 				continue
 			}
-			v := view{p, at.start + offset - at.offset, at.perms, page{}, nil}
-			found, err := pages(p.Pid, v.address, 1)
-			if err == nil {
-				v.page = found[0]
-			}
-			v.err = err
-			all = append(all, v)
+			address := at.start + offset - at.offset
+			page, err := behind(p.Pid, address)
+			all = append(all, view{p, address, at.perms, page, err})
 		}
 	}
 	return all
@@ -194,28 +189,25 @@ type page struct {
 	frame            uint64 // its number in physical memory; 0 if not told
 }
 
-// pages reads what stands behind n pages from address on. /proc/PID/pagemap
-// has 8 bytes for each: the frame in bits 0 to 54, where this process has
-// CAP_SYS_ADMIN, else zeros; bit 62 for swapped out, bit 63 for present. A
-// page that this process never touched is not present, even if another did.
-func pages(pid int, address uint64, n int) ([]page, error) {
+// behind reads what stands behind an address of a process. /proc/PID/pagemap
+// has 8 bytes for each page: the frame in bits 0 to 54, where this process has
+// CAP_SYS_ADMIN, else zeros; bit 62 for swapped out, bit 63 for present. A page
+// that the process never touched is not present, even if another touched it.
+func behind(pid int, address uint64) (page, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
 	if err != nil {
-		return nil, err
+		return page{}, err
 	}
 	defer f.Close()
-	raw := make([]byte, 8*n)
+	raw := make([]byte, 8)
 	at := int64(address / uint64(os.Getpagesize()) * 8)
 	if _, err := f.ReadAt(raw, at); err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
+		return page{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	all := make([]page, n)
-	for i := range all {
-		entry := binary.NativeEndian.Uint64(raw[8*i:])
-		all[i] = page{entry>>63 == 1, entry>>62&1 == 1, 0}
-		if all[i].present {
-			all[i].frame = entry & (1<<55 - 1)
-		}
+	entry := binary.NativeEndian.Uint64(raw)
+	p := page{present: entry>>63 == 1, swapped: entry>>62&1 == 1}
+	if p.present {
+		p.frame = entry & (1<<55 - 1)
 	}
-	return all, nil
+	return p, nil
 }

@@ -105,18 +105,18 @@ func take() (*snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.Objects = append(s.Objects, processes.objects(showAll)...)
+	s.Objects = append(s.Objects, processes.objects(s.Objects, showAll)...)
 	s.Namespace = processes.where()
 	s.Unreadable = processes.hidden
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
-		return !o.complete(processes, s.Time)
+		return !o.complete(processes)
 	})
 	return s, nil
 }
 
 // complete enters who has the object mapped, and what follows from that. It
 // returns whether the object is still there.
-func (o *object) complete(s *survey, now time.Time) bool {
+func (o *object) complete(s *survey) bool {
 	o.Owner, o.ModeOctal = "?", "?"
 	if o.UID != nil {
 		o.Owner, o.ModeOctal = userName(*o.UID), fmt.Sprintf("%04o", *o.Mode)
@@ -136,13 +136,8 @@ func (o *object) complete(s *survey, now time.Time) bool {
 			}
 		}
 		o.Complete = n >= *o.Attaches
-	} else {
-		// Those outside are not to be seen, but a lease tells if there are.
-		o.Complete = s.whole && (!s.outside || len(o.Processes) == 0 &&
-			o.path != "" && o.open() == "")
-		if o.Complete {
-			o.Attaches = &n
-		}
+	} else if o.Complete = s.whole; o.Complete {
+		o.Attaches = &n
 	}
 	if o.Attaches != nil && *o.Attaches == 0 && len(o.Processes) == 0 {
 		o.Status = append(o.Status, "unused")
@@ -160,7 +155,7 @@ func attached(o *object) error {
 	if err != nil {
 		return err
 	}
-	if !o.complete(s, time.Now()) {
+	if !o.complete(s) {
 		return nil // it has gone meanwhile
 	}
 	for _, p := range o.Processes {
@@ -205,10 +200,13 @@ func (o *object) title() string {
 
 // String is how messages call it.
 func (o *object) String() string {
-	if o.Name != nil {
-		return o.Kind + " " + *o.Name
+	switch {
+	case o.Name == nil:
+		return "segment " + strconv.Itoa(*o.ID)
+	case o.path == "": // others may have had the same name
+		return fmt.Sprintf("%s %s (inode %d)", o.Kind, *o.Name, *o.Inode)
 	}
-	return "segment " + strconv.Itoa(*o.ID)
+	return o.Kind + " " + *o.Name
 }
 
 // row is the object's line in the table.
@@ -234,7 +232,7 @@ func count[N int | uint64](n *N) string {
 	if n == nil {
 		return "-"
 	}
-	return fmt.Sprint(*n)
+	return strconv.FormatUint(uint64(*n), 10)
 }
 
 // unixTime is a time of the kernel's, which has 0 for never.

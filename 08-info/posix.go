@@ -20,7 +20,7 @@ const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 // whose names begin with sem. It opens none, for a program that asks for a
 // lease to see whether it is alone would be told that it is not.
 func posixObjects() (all []*object) {
-	swapping := swapInUse()
+	swapping, dev := swapInUse(), shmDevice()
 	// Where there is no directory, there are no objects. With the slash, it
 	// may be a link to another one. Programs make folders in it, too.
 	filepath.WalkDir(shmDir+"/", func(file string, f fs.DirEntry, _ error) (
@@ -28,7 +28,8 @@ func posixObjects() (all []*object) {
 		if f == nil || !f.Type().IsRegular() {
 			return
 		}
-		o, err := posixObject(strings.TrimPrefix(path.Clean(file), shmDir))
+		o, err := posixObject(strings.TrimPrefix(path.Clean(file), shmDir),
+			dev)
 		if err == nil {
 			if swapping {
 				o.Swapped = nil // some of what is resident may be there
@@ -40,13 +41,13 @@ func posixObjects() (all []*object) {
 	return all
 }
 
-// posixObject looks at one.
-func posixObject(name string) (*object, error) {
+// posixObject looks at one. Device dev is that of /dev/shm.
+func posixObject(name string, dev uint64) (*object, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(shmDir+name, &st); err != nil {
 		return nil, err
 	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev != shmDevice() {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev != dev {
 		return nil, errors.New("no regular file of " + shmDir)
 	}
 	shown := printable(name)

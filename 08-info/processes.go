@@ -57,12 +57,12 @@ type survey struct {
 
 	shm    uint64   // the device of /dev/shm
 	kernel []uint64 // the devices of what has no name in any directory
+	marks  [][]byte // all of these
 
-	whole   bool // no process of this PID namespace was missed
-	outside bool // there may be processes outside of it
+	whole bool // no process was missed
 }
 
-// scan looks at every process once, at most 2,000 of them in some 100 ms.
+// scan looks at every process once: 2,000 of them take half a second.
 // Segments are asked for only in processes of this IPC namespace: in others,
 // the same key and the same id are another segment. Files are the same in all.
 func scan() (*survey, error) {
@@ -77,12 +77,14 @@ func scan() (*survey, error) {
 	s := &survey{namespace: own, others: map[string]int{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(), kernel: kernelDevices()}
+	s.marks = marks(append(s.kernel, s.shm)...)
+	var maps bytes.Buffer
 	for _, name := range names {
 		pid, err := strconv.Atoi(name.Name())
 		if err != nil {
 			continue
 		}
-		dir, in, maps, err := readMaps("/proc/" + name.Name())
+		dir, in, err := readMaps("/proc/"+name.Name(), &maps)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			if !kernelThread(name.Name()) {
@@ -95,8 +97,11 @@ func scan() (*survey, error) {
 		if in != own && (s.others[in] == 0 || pid < s.others[in]) {
 			s.others[in] = pid
 		}
+		if maps.Len() == 0 {
+			continue // a thread of the kernel, or a zombie
+		}
 		found := map[backing]*process{}
-		s.addMaps(found, dir, maps, in == own)
+		s.addMaps(found, dir, maps.Bytes(), in == own)
 		s.addDescriptors(found, dir)
 		for b, p := range found {
 			p.Pid, p.Command = pid, commandOf(pid)
@@ -106,10 +111,9 @@ func scan() (*survey, error) {
 	// Where /proc is mounted with hidepid, the processes of others are not to
 	// be seen, the first one included.
 	_, err = os.Stat("/proc/1")
-	s.whole = err == nil && s.hidden == 0
 	// The first PID namespace has all processes. Its number is fixed.
 	in, _ := os.Readlink("/proc/self/ns/pid")
-	s.outside = in != "pid:[4026531836]"
+	s.whole = err == nil && s.hidden == 0 && in == "pid:[4026531836]"
 	for _, all := range s.users {
 		slices.SortFunc(all, func(a, b process) int {
 			return cmp.Compare(a.Pid, b.Pid)
@@ -118,30 +122,38 @@ func scan() (*survey, error) {
 	return s, nil
 }
 
-// readMaps reads what a process has mapped, and its IPC namespace. If its
-// first thread has ended, the others still have both; dir is where.
-func readMaps(process string) (dir, in string, maps []byte, err error) {
-	in, maps, err = readThread(process)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || len(maps) > 0 {
-		return process, in, maps, err
+// readMaps reads what a process has mapped, into a buffer that is used again,
+// and its IPC namespace. If its first thread has ended, the others still have
+// both; dir is where.
+func readMaps(process string, maps *bytes.Buffer) (dir, in string, err error) {
+	in, err = readThread(process, maps)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || maps.Len() > 0 {
+		return process, in, err
 	}
 	threads, _ := os.ReadDir(process + "/task")
 	for _, t := range threads {
 		dir = process + "/task/" + t.Name()
-		in, maps, err = readThread(dir)
-		if err == nil && len(maps) > 0 {
+		in, err = readThread(dir, maps)
+		if err == nil && maps.Len() > 0 {
 			break
 		}
 	}
-	return dir, in, maps, err
+	return dir, in, err
 }
 
-func readThread(dir string) (in string, maps []byte, err error) {
+func readThread(dir string, maps *bytes.Buffer) (in string, err error) {
+	maps.Reset()
 	in, err = os.Readlink(dir + "/ns/ipc")
-	if err == nil {
-		maps, err = os.ReadFile(dir + "/maps")
+	if err != nil {
+		return "", err
 	}
-	return in, maps, err
+	f, err := os.Open(dir + "/maps")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, err = maps.ReadFrom(f)
+	return in, err
 }
 
 // kernelThread tells that of a process of which no more is to be seen: such
@@ -157,9 +169,13 @@ func kernelThread(pid string) bool {
 	return flags&0x00200000 != 0
 }
 
-// commandOf is the name of the program that a process runs.
+// commandOf is the name of the program that a process runs; ? if /proc has
+// hidepid, or if the process has ended.
 func commandOf(pid int) string {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "?"
+	}
 	return printable(strings.TrimSuffix(string(text), "\n"))
 }
 

@@ -84,7 +84,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 		}
 	}
 	if len(leftovers) == 0 {
-		log.Printf("no leftovers of %s", userName(uid))
+		log.Printf("no leftovers of %s, unused for %v", userName(uid), older)
 		return nil
 	}
 	columns, _ := screen()
@@ -160,7 +160,7 @@ func candidates() (all []leftover, heading row, err error) {
 		return nil, row{}, err
 	}
 	var only *object
-	if key != 0 || id >= 0 || name != "" {
+	if named() {
 		if only, err = findAny(); err != nil {
 			return nil, row{}, err
 		}

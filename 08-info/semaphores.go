@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +25,6 @@ type semSet struct {
 	ModeOctal string      `json:"mode_octal"`
 	Count     uint64      `json:"count"`
 	Values    []semaphore `json:"semaphores"`
-	Waiters   []process   `json:"waiters"`
 	Operated  *time.Time  `json:"last_operation"`
 	Changed   *time.Time  `json:"last_change"`
 }
@@ -94,10 +92,6 @@ func (s *semSet) read() error {
 		}
 		s.Values = append(s.Values, v)
 	}
-	s.Waiters = []process{}
-	if s.waiting() > 0 {
-		s.Waiters = append(s.Waiters, waiters(s.ID)...)
-	}
 	return nil
 }
 
@@ -107,33 +101,6 @@ func (s *semSet) waiting() (n int) {
 		n += v.Waiting + v.Zero
 	}
 	return n
-}
-
-// waiters finds who sleeps in semop or semtimedop with the id as their first
-// argument: /proc/PID/task/TID/syscall has the number and the arguments. It
-// is for whoever may trace the process.
-func waiters(id int) (all []process) {
-	own, _ := os.Readlink("/proc/self/ns/ipc")
-	calls := []string{fmt.Sprintf("%d %#x ", unix.SYS_SEMTIMEDOP, id),
-		fmt.Sprintf("%d %#x ", unix.SYS_SEMOP, id)}
-	tasks, _ := filepath.Glob("/proc/[0-9]*/task/[0-9]*/syscall")
-	for _, file := range tasks {
-		text, err := os.ReadFile(file)
-		if err != nil || !strings.HasPrefix(string(text), calls[0]) &&
-			!strings.HasPrefix(string(text), calls[1]) {
-			continue
-		}
-		name := strings.Split(file, "/")[2]
-		in, _ := os.Readlink("/proc/" + name + "/ns/ipc")
-		pid, _ := strconv.Atoi(name)
-		if in == own {
-			all = append(all, process{Pid: pid, Command: commandOf(pid)})
-		}
-	}
-	slices.SortFunc(all, func(a, b process) int {
-		return cmp.Compare(a.Pid, b.Pid)
-	})
-	return all
 }
 
 // String is how messages call it.
@@ -149,21 +116,14 @@ func (s *semSet) row(now time.Time) row {
 	if s.Values == nil {
 		return r
 	}
-	var values, last []string
+	var values []string
 	for _, v := range s.Values {
 		values = append(values, strconv.Itoa(v.Value))
 		pid := "last " + strconv.Itoa(v.LastPid)
-		if v.LastPid != 0 && !slices.Contains(last, pid) {
-			last = append(last, pid)
+		if v.LastPid != 0 && !slices.Contains(r.many, pid) {
+			r.many = append(r.many, pid)
 		}
 	}
 	r.cells[5], r.status = strconv.Itoa(s.waiting()), strings.Join(values, " ")
-	for _, p := range s.Waiters {
-		r.many = append(r.many, fmt.Sprintf("%d %s waits", p.Pid, p.Command))
-	}
-	if len(s.Waiters) < s.waiting() {
-		r.many = append(r.many, "? waits")
-	}
-	r.many = append(r.many, last...)
 	return r
 }

@@ -58,26 +58,25 @@ func printTable(w io.Writer, rows []row, width int) {
 		}
 	}
 	for _, r := range rows {
-		line := r.mark
+		var cells []string
 		for i, cell := range r.cells {
-			switch {
-			case widths[i] < 0:
-				continue
+			switch n := widths[i]; {
+			case n < 0:
 			case i == 0:
-				line += pad(cutMiddle(cell, widths[i]), widths[i])
+				cells = append(cells, pad(cutMiddle(cell, n), n))
 			case i == 2:
-				line += pad(cut(cell, widths[i]), widths[i])
+				cells = append(cells, pad(cut(cell, n), n))
 			default:
-				line += pad("", widths[i]-letters(cell)) + cell
+				cells = append(cells, pad("", n-letters(cell))+cell)
 			}
-			line += " "
 		}
 		tail := cut(r.status, room)
 		if tail != "" && len(r.many) > 0 {
 			tail += "  "
 		}
 		tail += some(r.many, room-letters(tail))
-		if line = strings.TrimRight(line+" ", " "); own && tail != "" {
+		line := strings.TrimRight(r.mark+strings.Join(cells, " "), " ")
+		if own && tail != "" {
 			line += "\n    " + tail
 		} else if tail != "" {
 			line = pad(line, letters(r.mark)+sum(widths)+len(widths)+1) + tail
@@ -116,8 +115,12 @@ func cut(text string, n int) string {
 	return string([]rune(text)[:max(0, n-1)]) + "…"
 }
 
-// some puts as many into n letters as fit, and says how many do not.
+// some puts as many into n letters as fit, and says how many do not. A ? at the
+// end, for those that are not known, is none of them.
 func some(all []string, n int) string {
+	if last := len(all) - 1; last > 0 && all[last] == "?" {
+		return some(all[:last], n-len(", ?")) + ", ?"
+	}
 	for k := len(all); k > 1; k-- {
 		text := strings.Join(all[:k], ", ")
 		if k < len(all) {

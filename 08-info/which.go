@@ -60,7 +60,7 @@ func findAny() (*object, error) {
 	if (name == "") == (key == 0 && id == -1) {
 		wrongUsage("want one of -key, -id and -name")
 	} else if name != "" {
-		o, err := posixObject(name)
+		o, err := posixObject(name, shmDevice())
 		if err != nil {
 			return nil, fmt.Errorf("stat %s: %w\n08-info list shows the "+
 				"objects that there are", name, err)

@@ -21,15 +21,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) != 3 || os.Args[1] != "-child" {
 		os.Exit(m.Run())
 	}
-	var t task
-	err := t.Set(os.Args[2])
-	if err == nil && stopAtCalls() != nil {
+	if stopAtCalls() != nil {
 		os.Exit(notCounted)
 	}
-	if err == nil {
-		err = t.run(context.Background())
-	}
-	if err != nil {
+	if err := runChild(context.Background(), os.Args[2]); err != nil {
 		log.Fatal(err)
 	}
 	os.Exit(0)

@@ -14,29 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// task is what a child is to do, a flag.Value.
+// task is what a child is to do.
 type task struct {
-	Role      string // "begin" or "answer"
+	Me        int // 0 begins, 1 answers
 	Mechanism string
 	ID        int // of its object
 	Works     []work
-}
-
-func (t *task) String() string {
-	if t.Role == "" {
-		return ""
-	}
-	text, _ := json.Marshal(t)
-	return string(text)
-}
-
-// Set takes JSON.
-func (t *task) Set(s string) error {
-	err := json.Unmarshal([]byte(s), t)
-	if err == nil && t.Role != "begin" && t.Role != "answer" {
-		err = errors.New("no such role")
-	}
-	return err
 }
 
 // calls counts the system calls that send and receive blocks.
@@ -58,31 +41,35 @@ func used() (use, error) {
 		int(thread.Nvcsw + thread.Nivcsw), calls}, err
 }
 
-// run is the main function of a child.
-func (t task) run(ctx context.Context) (err error) {
+// runChild is the main function of a child.
+func runChild(ctx context.Context, text string) (err error) {
+	var t task
+	if err := json.Unmarshal([]byte(text), &t); err != nil {
+		return fmt.Errorf("-child: %w", err)
+	}
 	m, ok := mechanismNamed(t.Mechanism)
 	if !ok {
 		return fmt.Errorf("no such mechanism: %q", t.Mechanism)
 	}
-	me, exchange := 0, work.begin
-	if t.Role == "answer" {
-		me, exchange = 1, work.answer
+	exchange := work.begin
+	if t.Me == 1 {
+		exchange = work.answer
 	}
 	// The parent removes the object; but it may be dead.
 	defer func() {
 		if err != nil {
-			m.removeAside(t.ID)
+			m.remove(t.ID)
 		}
 	}()
 	defer context.AfterFunc(ctx, func() {
-		m.removeAside(t.ID)
+		m.remove(t.ID)
 		os.Exit(1)
 	})()
 	// With a second processor Go's own looks at this thread are few: a thread
 	// in a system call would have the only one taken away, and back, each
 	// time.
 	runtime.GOMAXPROCS(2)
-	e, err := m.join(me, t.ID)
+	e, err := m.join(t.Me, t.ID)
 	if err != nil {
 		return err
 	}
@@ -104,18 +91,4 @@ func (t task) run(ctx context.Context) (err error) {
 			after.Switches - before.Switches, after.Calls - before.Calls}
 	}
 	return json.NewEncoder(os.Stdout).Encode(phases)
-}
-
-// removeAside removes an object in another thread: once the tracer of this
-// one is dead, its calls fail.
-func (m mechanism) removeAside(id int) {
-	if m.remove == nil {
-		return
-	}
-	removed := make(chan bool)
-	go func() {
-		m.remove(id)
-		close(removed)
-	}()
-	<-removed
 }

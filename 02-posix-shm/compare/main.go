@@ -20,7 +20,6 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
-	"fmt"
 	"log"
 	"os"
 	"os/signal"
@@ -31,13 +30,12 @@ import (
 var (
 	quick  = flag.Bool("quick", false, "measure fewer messages, in 2 s")
 	asJSON = flag.Bool("json", false, "print JSON and no table")
-	child  task
+	child  = flag.String("child", "", "for its children: the `task`, in JSON")
 )
 
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("compare: ")
-	flag.Var(&child, "child", "for its children: the `task`, in JSON")
 	flag.Parse()
 	if flag.NArg() > 0 { // a stray argument
 		flag.Usage()
@@ -53,8 +51,8 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if child.Role != "" {
-		return child.run(ctx)
+	if *child != "" {
+		return runChild(ctx, *child)
 	}
 	where, err := placements()
 	if err != nil {
@@ -62,37 +60,23 @@ func run(ctx context.Context) error {
 	}
 	all := result{RoundTrips: roundTrips(*quick).Count,
 		Blocks: blocks(*quick)}
-	for i, p := range where {
-		for j, m := range mechanisms {
-			progress("%s, %s: %d of %d", p.Name, m.name,
-				i*len(mechanisms)+j+1, len(where)*len(mechanisms))
+	for _, p := range where {
+		for _, m := range mechanisms {
 			figures, err := m.measure(ctx, p.CPUs, *quick)
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
 			if err != nil {
-				progress("")
 				return err
 			}
 			p.Mechanisms = append(p.Mechanisms, figures)
 		}
 		all.Placements = append(all.Placements, p)
 	}
-	progress("")
 	if *asJSON {
 		encoder := json.NewEncoder(os.Stdout)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(all)
 	}
 	return all.print(os.Stdout)
-}
-
-// progress shows a line on standard error in place of the last, if that is a
-// terminal.
-func progress(format string, args ...any) {
-	_, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS)
-	if err == nil {
-		const clear = "\r\x1b[K" // to the start of the line, and clear it
-		fmt.Fprintf(os.Stderr, clear+format, args...)
-	}
 }

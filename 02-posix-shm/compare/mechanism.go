@@ -20,7 +20,7 @@ type mechanism struct {
 	copies int // of each byte, by the kernel; known, not measured
 	create func() (objects, error)
 	join   func(me, id int) (end, error) // in a child, 0 or 1
-	remove func(id int)                  // nil: the kernel does
+	remove func(id int)
 }
 
 // objects are what a mechanism consists of. Descriptors of each process are
@@ -39,15 +39,18 @@ func (o objects) close() {
 }
 
 var mechanisms = []mechanism{
-	{"memory, spin", 0, createMemory, joinSpin, nil},
-	{"memory, futex", 0, createMemory, joinFutex, nil},
+	{"memory, spin", 0, createMemory, joinSpin, leave},
+	{"memory, futex", 0, createMemory, joinFutex, leave},
 	{"memory, semop", 0, createSemMemory, joinSemMemory, removeSemaphores},
-	{"pipe", 2, createPipes, joinPipes, nil},
-	{"Unix socket", 2, createUnix, joinSocket, nil},
-	{"TCP", 2, createTCP, joinSocket, nil},
+	{"pipe", 2, createPipes, joinPipes, leave},
+	{"Unix socket", 2, createUnix, joinSocket, leave},
+	{"TCP", 2, createTCP, joinSocket, leave},
 	{"System V queue", 2, createQueue, joinQueue, removeQueue},
-	{"POSIX queue", 2, createMQ, joinMQ, nil},
+	{"POSIX queue", 2, createMQ, joinMQ, leave},
 }
+
+// leave removes nothing: the kernel does, when no process has the object open.
+func leave(int) {}
 
 func mechanismNamed(name string) (mechanism, bool) {
 	for _, m := range mechanisms {

@@ -37,9 +37,12 @@ func newPair(ctx context.Context, m mechanism, o objects, cpus [2]int,
 		return nil, fmt.Errorf("finding this program: %w", err)
 	}
 	p := &pair{cpus: cpus}
-	for me, role := range []string{"begin", "answer"} {
-		t := task{role, m.name, o.id, works}
-		cmd := exec.CommandContext(ctx, self, "-child", t.String())
+	for me := range p.cmds {
+		text, err := json.Marshal(task{me, m.name, o.id, works})
+		if err != nil {
+			return nil, err
+		}
+		cmd := exec.CommandContext(ctx, self, "-child", string(text))
 		cmd.Args[0] = os.Args[0]
 		cmd.Stdout, cmd.Stderr = &p.outs[me], os.Stderr
 		// Built with -race, it would wait for a second at its end.
@@ -118,9 +121,7 @@ func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 		return fmt.Errorf("%s: %w", m.name, err)
 	}
 	defer o.close()
-	if m.remove != nil {
-		defer m.remove(o.id)
-	}
+	defer m.remove(o.id)
 	// Far longer than all limits together: only who was stopped takes it.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()

@@ -13,60 +13,58 @@ import (
 
 // peers are what the other process of a benchmark does.
 var peers = map[string]func(mem []byte) error{
-	"pop":      func(mem []byte) error { return popAll(mem, false) },
-	"pop-each": func(mem []byte) error { return popAll(mem, true) },
-	"push":     pushAll,
-	"echo":     echoItems,
-	"line":     echoLine,
-	"futex":    echoFutex,
-	"pop-some": popBlocks,
+	"pop":   popAll,
+	"push":  pushAll,
+	"echo":  echoItems,
+	"line":  echoLine,
+	"futex": echoFutex,
 }
 
-// One item after the other, each published at once: one atomic store for each.
+// One item after the other: one atomic store for each.
 func BenchmarkPushEach(b *testing.B) {
-	benchmarkPair(b, "pop-each", func(b *testing.B, mem []byte) {
-		p := NewProducer(View(mem), there{})
-		measure(b, func(ctx context.Context) error {
-			err := p.Push(ctx, 1)
-			p.Flush()
-			return err
-		})
-	})
-}
-
-// One item after the other, published Batch at a time.
-func BenchmarkPush(b *testing.B) {
 	benchmarkPair(b, "pop", func(b *testing.B, mem []byte) {
 		p := NewProducer(View(mem), there{})
+		items := make([]int32, 1)
 		measure(b, func(ctx context.Context) error {
-			return p.Push(ctx, 1)
+			return p.Push(ctx, items)
 		})
 	})
 }
+
+// Batch items at a time, as the two programs do it.
+func BenchmarkPush(b *testing.B) { benchmarkPush(b, Batch*4) }
 
 func BenchmarkPop(b *testing.B) {
 	benchmarkPair(b, "push", func(b *testing.B, mem []byte) {
 		c := NewConsumer(View(mem), there{})
+		items := make([]int32, Batch)
+		b.SetBytes(Batch * 4)
 		measure(b, func(ctx context.Context) error {
-			_, err := c.Pop(ctx)
-			return err
+			for n := 0; n < Batch; {
+				got, err := c.Pop(ctx, items[n:])
+				if err != nil {
+					return err
+				}
+				n += got
+			}
+			return nil
 		})
 	})
 }
 
 // Slices, in bytes a second; BenchmarkCopy copies the same within a process.
-func BenchmarkPushAll4KiB(b *testing.B) { benchmarkPushAll(b, 4<<10) }
-func BenchmarkPushAll1MiB(b *testing.B) { benchmarkPushAll(b, 1<<20) }
-func BenchmarkCopy4KiB(b *testing.B)    { benchmarkCopy(b, 4<<10) }
-func BenchmarkCopy1MiB(b *testing.B)    { benchmarkCopy(b, 1<<20) }
+func BenchmarkPush4KiB(b *testing.B) { benchmarkPush(b, 4<<10) }
+func BenchmarkPush1MiB(b *testing.B) { benchmarkPush(b, 1<<20) }
+func BenchmarkCopy4KiB(b *testing.B) { benchmarkCopy(b, 4<<10) }
+func BenchmarkCopy1MiB(b *testing.B) { benchmarkCopy(b, 1<<20) }
 
-func benchmarkPushAll(b *testing.B, bytes int) {
-	benchmarkPair(b, "pop-some", func(b *testing.B, mem []byte) {
+func benchmarkPush(b *testing.B, bytes int) {
+	benchmarkPair(b, "pop", func(b *testing.B, mem []byte) {
 		p := NewProducer(View(mem), there{})
 		items := make([]int32, bytes/4)
 		b.SetBytes(int64(bytes))
 		measure(b, func(ctx context.Context) error {
-			return p.PushAll(ctx, items)
+			return p.Push(ctx, items)
 		})
 	})
 }
@@ -91,35 +89,35 @@ func benchmarkInAndOut(b *testing.B, bytes int) {
 	b.SetBytes(int64(bytes))
 	measure(b, func(ctx context.Context) error {
 		for at := 0; at < len(from); at += Slots {
-			if err := p.PushAll(ctx, from[at:][:Slots]); err != nil {
+			if err := p.Push(ctx, from[at:][:Slots]); err != nil {
 				return err
 			}
 			// Whatever is there fits, in two parts if it wraps.
 			for end := at + Slots; at < end; {
-				n, err := c.PopSome(ctx, to[at:end])
+				n, err := c.Pop(ctx, to[at:end])
 				if err != nil {
 					return err
 				}
 				at += n
 			}
+			c.Release()
 			at -= Slots
 		}
 		return nil
 	})
 }
 
-// One item there and one back, through two rings. Pop gives the slot back when
-// it has nothing else to do, and not before the answer.
+// One item there and one back, through two rings.
 func BenchmarkThereAndBack(b *testing.B) {
 	benchmarkPair(b, "echo", func(b *testing.B, mem []byte) {
 		p := NewProducer(View(mem[:Size]), there{})
 		c := NewConsumer(View(mem[sharedBytes/2:][:Size]), there{})
+		items := make([]int32, 1)
 		measure(b, func(ctx context.Context) error {
-			err := p.Push(ctx, 1)
-			p.Flush()
-			if err == nil {
-				_, err = c.Pop(ctx)
+			if err := p.Push(ctx, items); err != nil {
+				return err
 			}
+			_, err := c.Pop(ctx, items)
 			return err
 		})
 	})
@@ -174,32 +172,21 @@ func measure(b *testing.B, step func(context.Context) error) {
 	}
 }
 
-func popAll(mem []byte, each bool) error {
+func popAll(mem []byte) error {
 	c := NewConsumer(View(mem), there{})
+	items := make([]int32, Slots)
 	for {
-		if _, err := c.Pop(context.Background()); err != nil {
+		if _, err := c.Pop(context.Background(), items); err != nil {
 			return err
-		}
-		if each {
-			c.Release()
 		}
 	}
 }
 
 func pushAll(mem []byte) error {
 	p := NewProducer(View(mem), there{})
+	items := make([]int32, Batch)
 	for {
-		if err := p.Push(context.Background(), 1); err != nil {
-			return err
-		}
-	}
-}
-
-func popBlocks(mem []byte) error {
-	c := NewConsumer(View(mem), there{})
-	items := make([]int32, Slots)
-	for {
-		if _, err := c.PopSome(context.Background(), items); err != nil {
+		if err := p.Push(context.Background(), items); err != nil {
 			return err
 		}
 	}
@@ -208,15 +195,15 @@ func popBlocks(mem []byte) error {
 func echoItems(mem []byte) error {
 	c := NewConsumer(View(mem[:Size]), there{})
 	p := NewProducer(View(mem[sharedBytes/2:][:Size]), there{})
+	items := make([]int32, 1)
 	for {
-		item, err := c.Pop(context.Background())
+		_, err := c.Pop(context.Background(), items)
 		if err == nil {
-			err = p.Push(context.Background(), item)
+			err = p.Push(context.Background(), items)
 		}
 		if err != nil {
 			return err
 		}
-		p.Flush()
 	}
 }
 

@@ -20,7 +20,7 @@ const (
 	Name  = "/optimized_buffer"
 	Size  = 4224 // bytes of the object
 	Slots = 1024 // items that it holds
-	Batch = 128  // items that are published, or given back, together
+	Batch = 128  // items that the two programs put, or take, together
 )
 
 // Shared is the layout of the object, Size bytes. A C program may know
@@ -42,19 +42,15 @@ func View(mem []byte) *Shared {
 	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
 }
 
-// A Producer puts items in. It is for one goroutine. Its four counters:
+// A Producer puts items in. It is for one goroutine. Its counters:
 //
-//	 taken by the    published,     put, not yet    room for     no room
-//	 consumer        not taken      published       the rest     from here
-//	--------------|--------------|---------------|-----|------|---------> item
-//	        limit - 1024       sent            next  stop   limit
-//
-// Push checks nothing before stop: the end of the batch, at most limit.
+//	 taken by the     published,     room         no room
+//	 consumer         not taken      for more     from here
+//	---------------|--------------|------------|-----------> item
+//	         limit - 1024       next         limit
 type Producer struct {
 	ring  *Shared
-	next  uint32 // the item to put next
-	stop  uint32 // the first that Push cannot simply put
-	sent  uint32 // what ProducerIndex says
+	next  uint32 // the item to put next: what ProducerIndex says
 	limit uint32 // the first item for which there is no room
 	waiter
 }
@@ -62,65 +58,31 @@ type Producer struct {
 // NewProducer begins where the index stands, and looks for room first.
 func NewProducer(ring *Shared, peer checker) *Producer {
 	next := ring.ProducerIndex.Load()
-	return &Producer{ring, next, next, next, next,
-		waiter{peer: peer, spins: maxSpins}}
+	return &Producer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
 }
 
-// Push puts an item in, and waits for room if there is none. The consumer
-// sees it when Batch more have been put, or after Flush.
-func (p *Producer) Push(ctx context.Context, item int32) error {
-	if p.next == p.stop {
-		return p.pushNext(ctx, item)
-	}
-	p.ring.Buffer[p.next%Slots] = item
-	p.next++
-	return nil
-}
-
-// pushNext is Push between two batches.
-func (p *Producer) pushNext(ctx context.Context, item int32) error {
-	p.Flush()
-	if p.next == p.limit {
-		if err := p.waitForRoom(ctx); err != nil {
-			return err
-		}
-	}
-	p.stop = p.next + min(Batch, p.limit-p.next)
-	return p.Push(ctx, item)
-}
-
-// PushAll puts many in, as many at a time as there is room for.
-func (p *Producer) PushAll(ctx context.Context, items []int32) error {
+// Push puts items in, as many at a time as there is room for, and waits for
+// room if there is none. One atomic store publishes what has been put in. On
+// x86 it takes as long as 20 plain ones, so it pays to push many at a time.
+func (p *Producer) Push(ctx context.Context, items []int32) error {
 	for len(items) > 0 {
 		if p.next == p.limit {
 			if err := p.waitForRoom(ctx); err != nil {
-				p.stop = p.next
 				return err
 			}
 		}
 		slot := p.next % Slots
 		n := copy(p.ring.Buffer[slot:min(slot+p.limit-p.next, Slots)], items)
-		p.next += uint32(n)
 		items = items[n:]
-		p.Flush()
+		p.next += uint32(n)
+		p.ring.ProducerIndex.Store(p.next)
+		wake(&p.ring.ProducerIndex, &p.ring.consumerWaits)
 	}
-	p.stop = p.next // the next batch of Push begins here
 	return nil
 }
 
-// Flush publishes what has been put in. One atomic store does it, which is
-// why it pays to do it for many: on x86 it takes as long as 20 plain ones.
-func (p *Producer) Flush() {
-	if p.sent != p.next {
-		p.sent = p.next
-		p.ring.ProducerIndex.Store(p.sent)
-		wake(&p.ring.ProducerIndex, &p.ring.consumerWaits)
-	}
-}
-
-// Drain flushes, and waits until the consumer has taken everything.
+// Drain waits until the consumer has taken everything.
 func (p *Producer) Drain(ctx context.Context) error {
-	p.Flush()
 	for p.limit-Slots != p.next {
 		if err := p.waitForRoom(ctx); err != nil {
 			return err
@@ -130,31 +92,27 @@ func (p *Producer) Drain(ctx context.Context) error {
 }
 
 func (p *Producer) waitForRoom(ctx context.Context) error {
-	p.Flush()
-	r := p.ring
-	taken, err := p.wait(ctx, &r.ConsumerIndex, p.limit-Slots,
-		&r.producerWaits)
+	taken, err := p.wait(ctx, &p.ring.ConsumerIndex, p.limit-Slots,
+		&p.ring.producerWaits)
 	if err == nil && p.next-taken > Slots {
 		err = fmt.Errorf("consumer_index is %d, but only %d items were put",
 			taken, p.next)
 	}
-	p.limit = taken + Slots
+	if err == nil {
+		p.limit = taken + Slots
+	}
 	return err
 }
 
-// A Consumer takes items out. It is for one goroutine. Its four counters:
+// A Consumer takes items out. It is for one goroutine. Its counters:
 //
-//	 given back to    taken, not      there, to     not there
-//	 the producer     given back      be taken      yet
-//	---------------|---------------|-----|-------|------------> item
-//	             given           next  stop    limit
-//
-// Pop checks nothing before stop: the end of the batch, at most limit.
+//	 taken             there, to     not there
+//	                   be taken      yet
+//	---------------|-------------|------------> item
+//	             next          limit
 type Consumer struct {
 	ring  *Shared
-	next  uint32 // the item to take next
-	stop  uint32 // the first that Pop cannot simply take
-	given uint32 // what ConsumerIndex says
+	next  uint32 // the item to take next: what ConsumerIndex will say
 	limit uint32 // the first item that is not there yet
 	waiter
 }
@@ -162,36 +120,14 @@ type Consumer struct {
 // NewConsumer begins where the index stands.
 func NewConsumer(ring *Shared, peer checker) *Consumer {
 	next := ring.ConsumerIndex.Load()
-	return &Consumer{ring, next, next, next, next,
-		waiter{peer: peer, spins: maxSpins}}
+	return &Consumer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
 }
 
-// Pop takes an item out, and waits for one if there is none. The producer
-// has room for another when Batch more have been taken, or after Release, or
-// when Pop finds the ring empty.
-func (c *Consumer) Pop(ctx context.Context) (int32, error) {
-	if c.next == c.stop {
-		return c.popNext(ctx)
-	}
-	item := c.ring.Buffer[c.next%Slots]
-	c.next++
-	return item, nil
-}
-
-// popNext is Pop between two batches.
-func (c *Consumer) popNext(ctx context.Context) (int32, error) {
+// Pop takes out as many items as there are and fit, at least one, for which
+// it waits if there is none. Their slots go back to the producer with the next
+// Pop, or with Release: so an answer to an item need not wait for that.
+func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
 	c.Release()
-	if c.next == c.limit {
-		if err := c.waitForItems(ctx); err != nil {
-			return 0, err
-		}
-	}
-	c.stop = c.next + min(Batch, c.limit-c.next)
-	return c.Pop(ctx)
-}
-
-// PopSome takes out as many as there are and fit into items, at least one.
-func (c *Consumer) PopSome(ctx context.Context, items []int32) (int, error) {
 	if c.next == c.limit {
 		if err := c.waitForItems(ctx); err != nil {
 			return 0, err
@@ -200,24 +136,18 @@ func (c *Consumer) PopSome(ctx context.Context, items []int32) (int, error) {
 	slot := c.next % Slots
 	n := copy(items, c.ring.Buffer[slot:min(slot+c.limit-c.next, Slots)])
 	c.next += uint32(n)
-	c.stop = c.next // the next batch of Pop begins here
-	c.Release()
 	return n, nil
 }
 
-// Release gives the slots of the items that were taken back to the producer.
+// Release gives the slots of all items that were taken back to the producer.
 func (c *Consumer) Release() {
-	if c.given != c.next {
-		c.given = c.next
-		c.ring.ConsumerIndex.Store(c.given)
-		wake(&c.ring.ConsumerIndex, &c.ring.producerWaits)
-	}
+	c.ring.ConsumerIndex.Store(c.next)
+	wake(&c.ring.ConsumerIndex, &c.ring.producerWaits)
 }
 
 func (c *Consumer) waitForItems(ctx context.Context) error {
-	c.Release()
-	r := c.ring
-	put, err := c.wait(ctx, &r.ProducerIndex, c.next, &r.consumerWaits)
+	put, err := c.wait(ctx, &c.ring.ProducerIndex, c.next,
+		&c.ring.consumerWaits)
 	if err == nil && put-c.next > Slots {
 		err = fmt.Errorf("producer_index is %d, but the ring holds %d items "+
 			"from %d on", put, Slots, c.next)

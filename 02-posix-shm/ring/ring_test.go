@@ -56,7 +56,8 @@ func TestPushPop(t *testing.T) {
 		done := make(chan error)
 		go func() {
 			for k := range uint32(n) {
-				if err := producer.Push(ctx, int32(first+k)); err != nil {
+				item := []int32{int32(first + k)}
+				if err := producer.Push(ctx, item); err != nil {
 					done <- err
 					return
 				}
@@ -64,10 +65,11 @@ func TestPushPop(t *testing.T) {
 			done <- producer.Drain(ctx)
 		}()
 		consumer := NewConsumer(s, there{})
+		item := make([]int32, 1)
 		for k := range uint32(n) {
-			item, err := consumer.Pop(ctx)
-			if err != nil || item != int32(first+k) {
-				t.Fatalf("item %d is %d, %v", first+k, item, err)
+			_, err := consumer.Pop(ctx, item)
+			if err != nil || item[0] != int32(first+k) {
+				t.Fatalf("item %d is %d, %v", first+k, item[0], err)
 			}
 		}
 		consumer.Release()
@@ -81,7 +83,7 @@ func TestPushPop(t *testing.T) {
 }
 
 // Items go through in slices of all lengths, also where the indices wrap.
-func TestPushAllPopSome(t *testing.T) {
+func TestSlices(t *testing.T) {
 	const n = 100_000
 	ctx := context.Background()
 	first := uint32(1<<32 - 3333)
@@ -95,7 +97,7 @@ func TestPushAllPopSome(t *testing.T) {
 				items[i] = int32(first + k)
 				k++
 			}
-			if err := producer.PushAll(ctx, items); err != nil {
+			if err := producer.Push(ctx, items); err != nil {
 				done <- err
 				return
 			}
@@ -105,7 +107,7 @@ func TestPushAllPopSome(t *testing.T) {
 	consumer := NewConsumer(s, there{})
 	for k, size := uint32(0), 1; k < n; size = size*5%3001 + 1 {
 		items := make([]int32, size)
-		got, err := consumer.PopSome(ctx, items)
+		got, err := consumer.Pop(ctx, items)
 		if err != nil || got < 1 {
 			t.Fatalf("got %d items, %v", got, err)
 		}
@@ -116,6 +118,7 @@ func TestPushAllPopSome(t *testing.T) {
 			k++
 		}
 	}
+	consumer.Release()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
@@ -125,16 +128,15 @@ func TestPushAllPopSome(t *testing.T) {
 func TestEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s := start(7)
-	if _, err := NewConsumer(s, gone{}).Pop(ctx); err != errGone {
+	item := make([]int32, 1)
+	if _, err := NewConsumer(s, gone{}).Pop(ctx, item); err != errGone {
 		t.Errorf("Pop: %v", err)
 	}
 	producer := NewProducer(s, gone{})
-	for range Slots {
-		if err := producer.Push(ctx, 1); err != nil {
-			t.Fatal(err)
-		}
+	if err := producer.Push(ctx, make([]int32, Slots)); err != nil {
+		t.Fatal(err)
 	}
-	if err := producer.Push(ctx, 1); err != errGone {
+	if err := producer.Push(ctx, item); err != errGone {
 		t.Errorf("Push: %v", err)
 	}
 	if err := producer.Drain(ctx); err != errGone {
@@ -142,7 +144,8 @@ func TestEnds(t *testing.T) {
 	}
 	stopped := errors.New("stopped")
 	cancel(stopped)
-	if _, err := NewConsumer(start(7), there{}).Pop(ctx); err != stopped {
+	if _, err := NewConsumer(start(7), there{}).Pop(ctx,
+		item); err != stopped {
 		t.Errorf("Pop: %v", err)
 	}
 }
@@ -161,13 +164,13 @@ func FuzzIndices(f *testing.F) {
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
 		c := NewConsumer(s, gone{})
-		n, err := c.PopSome(ctx, make([]int32, 2*Slots))
+		n, err := c.Pop(ctx, make([]int32, 2*Slots))
 		if ok := put-taken <= Slots && put != taken; ok != (err == nil) ||
 			n < 0 || n > Slots {
 			t.Errorf("%d of %d to %d: %v", n, taken, put, err)
 		}
 		p := NewProducer(s, gone{})
-		err = p.PushAll(ctx, make([]int32, 3*Slots))
+		err = p.Push(ctx, make([]int32, 3*Slots))
 		if err == nil {
 			t.Error("three times what fits went in")
 		}

@@ -103,13 +103,13 @@ func run(ctx context.Context) (err error) {
 
 // consume takes the items out, of which one is first, and checks each.
 func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
-	meter := ring.Meter{Total: *items, Start: time.Now()}
+	start := time.Now()
 	var batch [ring.Batch]int32
-	for k := uint64(0); k < *items; meter.Count(k) {
+	for k := uint64(0); k < *items; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		n, err := consumer.PopSome(ctx, batch[:min(*items-k, ring.Batch)])
+		n, err := consumer.Pop(ctx, batch[:min(*items-k, ring.Batch)])
 		if err != nil {
 			return err
 		}
@@ -120,6 +120,7 @@ func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
 			k++
 		}
 	}
-	meter.Report()
+	consumer.Release()
+	ring.Report(*items, start)
 	return nil
 }

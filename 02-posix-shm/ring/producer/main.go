@@ -114,9 +114,9 @@ func run(ctx context.Context) (err error) {
 
 // produce puts the items in, and waits until they have all been taken.
 func produce(ctx context.Context, producer *ring.Producer) error {
-	meter := ring.Meter{Total: *items, Start: time.Now()}
+	start := time.Now()
 	var batch [ring.Batch]int32
-	for k := uint64(0); k < *items; meter.Count(k) {
+	for k := uint64(0); k < *items; {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -125,13 +125,13 @@ func produce(ctx context.Context, producer *ring.Producer) error {
 			batch[i] = int32(k)
 			k++
 		}
-		if err := producer.PushAll(ctx, batch[:n]); err != nil {
+		if err := producer.Push(ctx, batch[:n]); err != nil {
 			return err
 		}
 	}
 	if err := producer.Drain(ctx); err != nil {
 		return err
 	}
-	meter.Report()
+	ring.Report(*items, start)
 	return nil
 }
