@@ -40,7 +40,6 @@ type holder struct {
 	listener int
 	kind     int64 // of the mutex, when the second process was started, or -1
 	threads  int   // started by a process that had attached a segment
-	private  int   // wake-ups of the mutex with FUTEX_PRIVATE_FLAG
 }
 
 type heldCall struct {
@@ -76,15 +75,17 @@ const sysFork, sysVfork = 57, 58 // only on amd64
 // beHeld is called in the process that becomes the program. It sends the
 // listener through the socket.
 func beHeld(socket int) error {
-	const load, equal, ret, nr, arg1 = 0x20, 0x15, 0x06, 0, 24
+	const load, equal, set, ret, nr, arg0, arg1 = 0x20, 0x15, 0x45, 0x06, 0, 16, 24
 	allow := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW}
 	ask := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF}
+	// Each question takes time, on a busy machine much of it. So the Go
+	// runtime's many threads and private futexes are not asked about.
 	program := []unix.SockFilter{{Code: load, K: nr},
-		{Code: equal, K: unix.SYS_CLONE, Jf: 1}, ask,
+		{Code: equal, K: unix.SYS_CLONE, Jf: 4}, {Code: load, K: arg0},
+		{Code: set, K: unix.CLONE_THREAD, Jt: 1}, ask, allow,
 		{Code: equal, K: unix.SYS_CLONE3, Jf: 1}, ask,
-		{Code: equal, K: unix.SYS_FUTEX, Jf: 6}, {Code: load, K: arg1}, // FUTEX_WAKE…
-		{Code: equal, K: 1, Jt: 3}, {Code: equal, K: 1 | 128, Jt: 2}, // and private
-		{Code: equal, K: 10, Jt: 1}, allow, ask, // FUTEX_WAKE_BITSET
+		{Code: equal, K: unix.SYS_FUTEX, Jf: 5}, {Code: load, K: arg1},
+		{Code: equal, K: 1, Jt: 2}, {Code: equal, K: 10, Jt: 1}, allow, ask, // FUTEX_WAKE…
 		{Code: equal, K: unix.SYS_SHMCTL, Jf: 3}, {Code: load, K: arg1},
 		{Code: equal, K: unix.IPC_RMID, Jf: 1}, ask,
 	}
@@ -165,8 +166,18 @@ func (h *holder) decide(n notification) {
 
 func (h *holder) goOn(id uint64) {
 	r := reply{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-	unix.Syscall(unix.SYS_IOCTL, uintptr(h.listener), unix.SECCOMP_IOCTL_NOTIF_SEND,
-		uintptr(unsafe.Pointer(&r)))
+	h.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+}
+
+// ioctl is made again after a signal, such as those of the Go runtime: an
+// answer that is lost would hold the call for ever.
+func (h *holder) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.listener), request, uintptr(arg))
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
 }
 
 // what says which of the calls that can be held this one is.
@@ -180,14 +191,7 @@ func (h *holder) what(n notification) string {
 		}
 		return "remove"
 	case unix.SYS_FUTEX:
-		start, end := attachedBy(n.pid)
-		switch {
-		case n.args[0] < start || n.args[0] >= end:
-		case n.args[1]&128 != 0: // FUTEX_PRIVATE_FLAG
-			h.lock.Lock()
-			h.private++
-			h.lock.Unlock()
-		case n.args[0] == start:
+		if start, _ := attachedBy(n.pid); start != 0 && n.args[0] == start {
 			return "wake"
 		}
 		return ""
@@ -305,9 +309,7 @@ func (h *holder) waits(what string) bool {
 	h.lock.Lock()
 	defer h.lock.Unlock()
 	return slices.ContainsFunc(h.held, func(c heldCall) bool {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.listener),
-			unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&c.id)))
-		return c.what == what && errno == 0
+		return c.what == what && h.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&c.id)) == 0
 	})
 }
 
@@ -358,7 +360,6 @@ func init() {
 		"firstkind NAME OP N":     lookFirstKind,
 		"children NAME OP N":      lookChildren,
 		"threads NAME OP N":       lookThreads,
-		"privatewakes NAME OP N":  lookPrivateWakes,
 	} {
 		name, _, _ := strings.Cut(usage, " ")
 		lookers[name] = struct {
@@ -510,17 +511,6 @@ func lookThreads(s *session, args []string) (bool, string, error) {
 	defer h.lock.Unlock()
 	is, err := compare(int64(h.threads), args[1], args[2])
 	return is, fmt.Sprintf("%s has started %d threads", args[0], h.threads), err
-}
-
-func lookPrivateWakes(s *session, args []string) (bool, string, error) {
-	h, err := s.heldBy(args[0])
-	if err != nil { // not yet: a likely line is looked at before
-		return false, err.Error(), nil
-	}
-	h.lock.Lock()
-	defer h.lock.Unlock()
-	is, err := compare(int64(h.private), args[1], args[2])
-	return is, fmt.Sprintf("%s has called futex %d times with FUTEX_PRIVATE_FLAG", args[0], h.private), err
 }
 
 // The steps of a peer that plays a C program. OFFSET is the mutex's. As glibc
