@@ -263,47 +263,6 @@ func (s *session) release(ts *testscript.TestScript, args []string) {
 	})
 }
 
-// freeze stops the two processes of a program while both sleep in futex on the
-// mutex, which a peer has locked. When such a process is continued, futex
-// looks at the word anew. So it locks the mutex as one that has waited, and its
-// unlock has to wake another. A program that waits in slices is between two of
-// them now and then; it would lock a free mutex like one that never waited.
-func (s *session) freeze(ts *testscript.TestScript, args []string) {
-	p := s.process(ts, args[0])
-	g, _, err := findSegment(args[1])
-	ts.Check(err)
-	var asleep int64
-	if !s.whole(6*time.Second, func() bool {
-		if asleep, _ = sleepers(p, g.id); asleep != 2 || p.within(0) {
-			return p.within(0)
-		}
-		pids := tree(p.cmd.Process.Pid)
-		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGSTOP)
-		}
-		eventually(time.Second, func() bool { return !slices.ContainsFunc(pids, isNotStopped) })
-		if asleep, _ = sleepers(p, g.id); asleep == 2 {
-			return true
-		}
-		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGCONT)
-		}
-		return false
-	}) || asleep != 2 {
-		s.fail(ts, "%d processes of %s sleep in futex on the mutex; %s", asleep, args[0], s.everybody())
-	}
-}
-
-// isNotStopped tells whether a thread of a process is not stopped.
-func isNotStopped(pid int) bool {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	return slices.ContainsFunc(threads, func(file string) bool {
-		text, _ := os.ReadFile(file)
-		_, after, found := strings.Cut(string(text), ") ")
-		return found && after[0] != 'T'
-	})
-}
-
 // waits tells whether a call is held now. Its process may have been killed.
 func (h *holder) waits(what string) bool {
 	h.lock.Lock()
@@ -369,6 +328,7 @@ func init() {
 	}
 	moreSteps["lock"] = lockStep
 	moreSteps["unlock"] = unlockStep
+	moreSteps["hand"] = handStep
 	moreSteps["add"] = addStep
 	moreSteps["own"] = ownStep
 	moreSteps["keep"] = keepStep
@@ -536,7 +496,8 @@ func lockStep(p *player, args []string) error {
 	}
 	if !atomic.CompareAndSwapUint32(word, 0, 1) {
 		for atomic.SwapUint32(word, 2) != 0 {
-			unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 0, 2, 0, 0, 0) // FUTEX_WAIT
+			const waitBitset = 9
+			unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), waitBitset, 2, 0, 0, peersBit)
 		}
 	}
 	return p.setOwner(args[0], os.Getpid(), 1)
@@ -553,8 +514,7 @@ func (p *player) setOwner(offset string, pid int, nusers uint32) error {
 	return err
 }
 
-// unlock OFFSET [all|nobody] unlocks it, and wakes one who waits, or all, or
-// nobody: as if it had woken one of those that are frozen.
+// unlock OFFSET [all] unlocks it, and wakes one who waits, or all.
 func unlockStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
 	if err == nil {
@@ -563,11 +523,45 @@ func unlockStep(p *player, args []string) error {
 	if err != nil || atomic.SwapUint32(word, 0) != 2 {
 		return err
 	}
-	count := map[string]uintptr{"": 1, "all": 1000}[args[1]]
-	if count > 0 {
-		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 1, count, 0, 0, 0) // FUTEX_WAKE
+	count := 1
+	if args[1] == "all" {
+		count = 1000
 	}
+	wake(word, count, peersBit|othersBit)
 	return nil
+}
+
+// Peers wait with a bit of their own: so others can be woken, and no peer.
+const peersBit, othersBit = 1, 2
+
+func wake(word *uint32, count int, bits uintptr) (woken int) {
+	const wakeBitset = 10
+	n, _, _ := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset, uintptr(count), 0, 0, bits)
+	return int(n)
+}
+
+// hand OFFSET unlocks it for the only process that waits and is no peer. That
+// one locks the mutex as one that has waited, and so its unlock has to wake
+// another. A process that waits in slices is between two of them now and then;
+// it would lock a free mutex like one that never waited. So it is woken first,
+// which succeeds only while it sleeps, and the mutex is unlocked at once.
+func handStep(p *player, args []string) error {
+	word, err := p.word(args[0], 0)
+	if err == nil {
+		err = p.setOwner(args[0], 0, 0)
+	}
+	if err != nil {
+		return err
+	}
+	for range 1000 {
+		if wake(word, 1, othersBit) == 1 {
+			atomic.StoreUint32(word, 0)
+			wake(word, 1, othersBit)
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("no process sleeps in futex on the mutex, without FUTEX_PRIVATE_FLAG")
 }
 
 // add OFFSET N adds to an int32, as a C program does that has the mutex.

@@ -417,7 +417,6 @@ func labCommands() map[string]command {
 		"start":   {"start NAME [-hold=CALL,...] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
-		"freeze":  {"freeze NAME KEY", 2, plain((*session).freeze)},
 		"release": {"release NAME CALL", 2, plain((*session).release)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
