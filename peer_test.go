@@ -40,6 +40,7 @@ import (
 //	semop KEY NUMBER N         waits until it can, except with -now
 //	setval KEY NUMBER VALUE
 //	rmsem KEY                  removes a set
+//	list, series               a list of lab 06: see stepList and stepSeries
 //	child STEP                 has a child of the peer do a step
 //	kill-child                 kills the child, and leaves it a zombie
 //	wait MILLISECONDS          does nothing for a while
