@@ -40,7 +40,6 @@ type holder struct {
 	listener int
 	kind     int64 // of the mutex, when the second process was started, or -1
 	threads  int   // started by a process that had attached a segment
-	private  int   // wake-ups of the mutex with FUTEX_PRIVATE_FLAG
 }
 
 type heldCall struct {
@@ -76,15 +75,17 @@ const sysFork, sysVfork = 57, 58 // only on amd64
 // beHeld is called in the process that becomes the program. It sends the
 // listener through the socket.
 func beHeld(socket int) error {
-	const load, equal, ret, nr, arg1 = 0x20, 0x15, 0x06, 0, 24
+	const load, equal, set, ret, nr, arg0, arg1 = 0x20, 0x15, 0x45, 0x06, 0, 16, 24
 	allow := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW}
 	ask := unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF}
+	// Each question takes time, on a busy machine much of it. So the Go
+	// runtime's many threads and private futexes are not asked about.
 	program := []unix.SockFilter{{Code: load, K: nr},
-		{Code: equal, K: unix.SYS_CLONE, Jf: 1}, ask,
+		{Code: equal, K: unix.SYS_CLONE, Jf: 4}, {Code: load, K: arg0},
+		{Code: set, K: unix.CLONE_THREAD, Jt: 1}, ask, allow,
 		{Code: equal, K: unix.SYS_CLONE3, Jf: 1}, ask,
-		{Code: equal, K: unix.SYS_FUTEX, Jf: 6}, {Code: load, K: arg1}, // FUTEX_WAKE…
-		{Code: equal, K: 1, Jt: 3}, {Code: equal, K: 1 | 128, Jt: 2}, // and private
-		{Code: equal, K: 10, Jt: 1}, allow, ask, // FUTEX_WAKE_BITSET
+		{Code: equal, K: unix.SYS_FUTEX, Jf: 5}, {Code: load, K: arg1},
+		{Code: equal, K: 1, Jt: 2}, {Code: equal, K: 10, Jt: 1}, allow, ask, // FUTEX_WAKE…
 		{Code: equal, K: unix.SYS_SHMCTL, Jf: 3}, {Code: load, K: arg1},
 		{Code: equal, K: unix.IPC_RMID, Jf: 1}, ask,
 	}
@@ -165,8 +166,18 @@ func (h *holder) decide(n notification) {
 
 func (h *holder) goOn(id uint64) {
 	r := reply{id: id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-	unix.Syscall(unix.SYS_IOCTL, uintptr(h.listener), unix.SECCOMP_IOCTL_NOTIF_SEND,
-		uintptr(unsafe.Pointer(&r)))
+	h.ioctl(unix.SECCOMP_IOCTL_NOTIF_SEND, unsafe.Pointer(&r))
+}
+
+// ioctl is made again after a signal, such as those of the Go runtime: an
+// answer that is lost would hold the call for ever.
+func (h *holder) ioctl(request uintptr, arg unsafe.Pointer) unix.Errno {
+	for {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.listener), request, uintptr(arg))
+		if errno != unix.EINTR {
+			return errno
+		}
+	}
 }
 
 // what says which of the calls that can be held this one is.
@@ -180,14 +191,7 @@ func (h *holder) what(n notification) string {
 		}
 		return "remove"
 	case unix.SYS_FUTEX:
-		start, end := attachedBy(n.pid)
-		switch {
-		case n.args[0] < start || n.args[0] >= end:
-		case n.args[1]&128 != 0: // FUTEX_PRIVATE_FLAG
-			h.lock.Lock()
-			h.private++
-			h.lock.Unlock()
-		case n.args[0] == start:
+		if start, _ := attachedBy(n.pid); start != 0 && n.args[0] == start {
 			return "wake"
 		}
 		return ""
@@ -259,55 +263,12 @@ func (s *session) releaseCall(ts *testscript.TestScript, args []string) {
 	})
 }
 
-// freeze stops the two processes of a program while both sleep in futex on the
-// mutex, which a peer has locked. When such a process is continued, futex
-// looks at the word anew. So it locks the mutex as one that has waited, and its
-// unlock has to wake another. A program that waits in slices is between two of
-// them now and then; it would lock a free mutex like one that never waited.
-func (s *session) freeze(ts *testscript.TestScript, args []string) {
-	p := s.process(ts, args[0])
-	g, _, err := findSegment(args[1])
-	ts.Check(err)
-	var asleep int64
-	if !s.whole(6*time.Second, func() bool {
-		if asleep, _ = sleepers(p, g.id); asleep != 2 || p.within(0) {
-			return p.within(0)
-		}
-		pids := tree(p.cmd.Process.Pid)
-		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGSTOP)
-		}
-		eventually(time.Second, func() bool { return !slices.ContainsFunc(pids, isNotStopped) })
-		if asleep, _ = sleepers(p, g.id); asleep == 2 {
-			return true
-		}
-		for _, pid := range pids {
-			unix.Kill(pid, unix.SIGCONT)
-		}
-		return false
-	}) || asleep != 2 {
-		s.fail(ts, "%d processes of %s sleep in futex on the mutex; %s", asleep, args[0], s.everybody())
-	}
-}
-
-// isNotStopped tells whether a thread of a process is not stopped.
-func isNotStopped(pid int) bool {
-	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-	return slices.ContainsFunc(threads, func(file string) bool {
-		text, _ := os.ReadFile(file)
-		_, after, found := strings.Cut(string(text), ") ")
-		return found && after[0] != 'T'
-	})
-}
-
 // waits tells whether a call is held now. Its process may have been killed.
 func (h *holder) waits(what string) bool {
 	h.lock.Lock()
 	defer h.lock.Unlock()
 	return slices.ContainsFunc(h.held, func(c heldCall) bool {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.listener),
-			unix.SECCOMP_IOCTL_NOTIF_ID_VALID, uintptr(unsafe.Pointer(&c.id)))
-		return c.what == what && errno == 0
+		return c.what == what && h.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&c.id)) == 0
 	})
 }
 
@@ -358,7 +319,6 @@ func init() {
 		"firstkind NAME OP N":     lookFirstKind,
 		"children NAME OP N":      lookChildren,
 		"threads NAME OP N":       lookThreads,
-		"privatewakes NAME OP N":  lookPrivateWakes,
 	} {
 		name, _, _ := strings.Cut(usage, " ")
 		lookers[name] = struct {
@@ -368,6 +328,7 @@ func init() {
 	}
 	moreSteps["lock"] = lockStep
 	moreSteps["unlock"] = unlockStep
+	moreSteps["hand"] = handStep
 	moreSteps["add"] = addStep
 	moreSteps["own"] = ownStep
 	moreSteps["keep"] = keepStep
@@ -512,17 +473,6 @@ func lookThreads(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("%s has started %d threads", args[0], h.threads), err
 }
 
-func lookPrivateWakes(s *session, args []string) (bool, string, error) {
-	h, err := s.heldBy(args[0])
-	if err != nil { // not yet: a likely line is looked at before
-		return false, err.Error(), nil
-	}
-	h.lock.Lock()
-	defer h.lock.Unlock()
-	is, err := compare(int64(h.private), args[1], args[2])
-	return is, fmt.Sprintf("%s has called futex %d times with FUTEX_PRIVATE_FLAG", args[0], h.private), err
-}
-
 // The steps of a peer that plays a C program. OFFSET is the mutex's. As glibc
 // does it: see the lesson's mutex.go.
 
@@ -546,7 +496,8 @@ func lockStep(p *player, args []string) error {
 	}
 	if !atomic.CompareAndSwapUint32(word, 0, 1) {
 		for atomic.SwapUint32(word, 2) != 0 {
-			unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 0, 2, 0, 0, 0) // FUTEX_WAIT
+			const waitBitset = 9
+			unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), waitBitset, 2, 0, 0, peersBit)
 		}
 	}
 	return p.setOwner(args[0], os.Getpid(), 1)
@@ -563,8 +514,7 @@ func (p *player) setOwner(offset string, pid int, nusers uint32) error {
 	return err
 }
 
-// unlock OFFSET [all|nobody] unlocks it, and wakes one who waits, or all, or
-// nobody: as if it had woken one of those that are frozen.
+// unlock OFFSET [all] unlocks it, and wakes one who waits, or all.
 func unlockStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
 	if err == nil {
@@ -573,11 +523,45 @@ func unlockStep(p *player, args []string) error {
 	if err != nil || atomic.SwapUint32(word, 0) != 2 {
 		return err
 	}
-	count := map[string]uintptr{"": 1, "all": 1000}[args[1]]
-	if count > 0 {
-		unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), 1, count, 0, 0, 0) // FUTEX_WAKE
+	count := 1
+	if args[1] == "all" {
+		count = 1000
 	}
+	wake(word, count, peersBit|othersBit)
 	return nil
+}
+
+// Peers wait with a bit of their own: so others can be woken, and no peer.
+const peersBit, othersBit = 1, 2
+
+func wake(word *uint32, count int, bits uintptr) (woken int) {
+	const wakeBitset = 10
+	n, _, _ := unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), wakeBitset, uintptr(count), 0, 0, bits)
+	return int(n)
+}
+
+// hand OFFSET unlocks it for the only process that waits and is no peer. That
+// one locks the mutex as one that has waited, and so its unlock has to wake
+// another. A process that waits in slices is between two of them now and then;
+// it would lock a free mutex like one that never waited. So it is woken first,
+// which succeeds only while it sleeps, and the mutex is unlocked at once.
+func handStep(p *player, args []string) error {
+	word, err := p.word(args[0], 0)
+	if err == nil {
+		err = p.setOwner(args[0], 0, 0)
+	}
+	if err != nil {
+		return err
+	}
+	for range 1000 {
+		if wake(word, 1, othersBit) == 1 {
+			atomic.StoreUint32(word, 0)
+			wake(word, 1, othersBit)
+			return nil
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return errors.New("no process sleeps in futex on the mutex, without FUTEX_PRIVATE_FLAG")
 }
 
 // add OFFSET N adds to an int32, as a C program does that has the mutex.

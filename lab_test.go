@@ -449,7 +449,6 @@ func labCommands() map[string]command {
 		"start":   {"start NAME [-hold=CALL,...] [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
-		"freeze":  {"freeze NAME KEY", 2, plain((*session).freeze)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
 		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},

@@ -142,8 +142,12 @@ type reply struct {
 func answer(listener int, oracle func(call) fate) {
 	defer unix.Close(listener)
 	send := func(r reply) {
-		unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SEND,
-			uintptr(unsafe.Pointer(&r)))
+		for { // a signal may interrupt it, and a lost answer stops the program for ever
+			if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SEND,
+				uintptr(unsafe.Pointer(&r))); errno != unix.EINTR {
+				return
+			}
+		}
 	}
 	var paused sync.WaitGroup
 	defer paused.Wait()
