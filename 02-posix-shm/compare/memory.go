@@ -120,8 +120,8 @@ func slot(data []byte, number uint32, size int) []byte {
 	return data[from : from+size]
 }
 
-// joinSpin is an endpoint that looks until the index has moved. On a CPU that the
-// other needs, too, it would look in vain for all of its time slice, some
+// joinSpin is an endpoint that looks until the index has moved. On a CPU that
+// the other needs, too, it would look in vain for all of its time slice, some
 // milliseconds. So after a thousand looks it lets others have the CPU.
 func joinSpin(me, _ int) (endpoint, error) {
 	r, err := joinRing(me)

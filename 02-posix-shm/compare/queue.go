@@ -16,9 +16,9 @@ import (
 // mq_overview(7).
 const piece = 8192
 
-// queue is an endpoint of a message queue. A block that is larger than a message
-// may be goes in pieces, through put and get. A System V message has its type
-// in the 8 bytes before it; so has each piece, where the last one was.
+// queue is an endpoint of a message queue. A block that is larger than a
+// message may be goes in pieces, through put and get. A System V message has
+// its type in the 8 bytes before it; so has each piece, where the last one was.
 type queue struct {
 	out, in []byte // from 8 on: a block; in has room for the longest message
 	put     func(message []byte) unix.Errno

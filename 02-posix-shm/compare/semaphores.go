@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// semMemory is an endpoint of shared memory with System V semaphores, the way of
-// lesson 03: of each direction's two, one counts free slots, one full ones.
+// semMemory is an endpoint of shared memory with System V semaphores, the way
+// of lesson 03: of each direction's two, one counts free slots, one full ones.
 type semMemory struct {
 	set             int
 	outData, inData []byte

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is an endpoint that is read and written: the kernel copies a block twice,
-// into its own memory and out of it. The calls block, and no poller of Go's
-// is between them and the kernel.
+// stream is an endpoint that is read and written: the kernel copies a block
+// twice, into its own memory and out of it. The calls block, and no poller of
+// Go's is between them and the kernel.
 type stream struct {
 	out, in         int // descriptors
 	outData, inData []byte
