@@ -338,6 +338,57 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestCommands holds the commands that the READMEs name to tests and scripts
+// that exist: go test passes if -run finds nothing.
+func TestCommands(t *testing.T) {
+	command := regexp.MustCompile(`go test [^\x60\n]*-run (?:'([^']+)'|(\S+))[^\x60\n]* (\.[\w./-]*)`)
+	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	script := regexp.MustCompile(`^(?:Scripts|Labs)/(\d\d)\.\*/([\w-]+)$`)
+	assignments, _ := filepath.Glob("[0-9][0-9]-*/ASSIGNMENT.md")
+	commands := 0
+	for _, file := range append(append(readmes(), "testdata/README.md"), assignments...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllStringSubmatch(string(text), -1) {
+			commands++
+			run := m[1] + m[2]
+			if run == "^$" { // for -bench
+				continue
+			}
+			first, _, _ := strings.Cut(run, "/")
+			if strings.HasPrefix(run, "(") {
+				first, _, _ = strings.Cut(run, ")")
+				first += ")"
+			}
+			named := regexp.MustCompile(first)
+			dir := m[3]
+			if dir == "./..." {
+				dir = "*"
+			}
+			files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
+			if !slices.ContainsFunc(files, func(file string) bool {
+				text, _ := os.ReadFile(file)
+				return slices.ContainsFunc(function.FindAllStringSubmatch(string(text), -1),
+					func(f []string) bool { return named.MatchString(f[1]) })
+			}) {
+				t.Errorf("%s: %s: no such test in %s", file, m[0], m[3])
+			}
+			if s := script.FindStringSubmatch(run); s != nil {
+				scripts, _ := filepath.Glob("testdata/" + s[1] + "-*/" + s[2] + "*.txtar")
+				inLab, _ := filepath.Glob("testdata/" + s[1] + "-*/lab/" + s[2] + "*.txtar")
+				if len(scripts)+len(inLab) == 0 {
+					t.Errorf("%s: %s: no such script", file, m[0])
+				}
+			}
+		}
+	}
+	if commands < 20 {
+		t.Errorf("found only %d commands", commands)
+	}
+}
+
 // readmes are the READMEs that are run, the one at the root first: it takes
 // longest.
 func readmes() []string {
