@@ -8,7 +8,7 @@
 // The flags are in the same lines as the indices, which costs nothing while
 // both processes are awake. The producer reads the flag beside its index after
 // each store, and so finds both in one line. The consumer writes that flag only
-// when it goes to sleep. The other line is used the same way.
+// when it goes to sleep and wakes up. The other line is used the same way.
 //
 // The indices run on and wrap at 2³²; item k is in slot k & 1023. The ring is
 // empty when they are equal, full when they are 1024 apart.
