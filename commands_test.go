@@ -54,6 +54,7 @@ type process struct {
 	creation *creation     // in lab 04
 	removes  bool          // it was told to remove something
 	holds    bool          // the last step was a P
+	locks    bool          // it was told to lock a mutex, and not to unlock it
 	toldAt   time.Time     // when it was told the last one
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab

@@ -67,6 +67,12 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	}
 	p.told++
 	p.toldAt = time.Now()
+	switch words[0] {
+	case "lock":
+		p.locks = true
+	case "unlock", "hand":
+		p.locks = false
+	}
 	p.removes = p.removes || words[0] == "rmsem" || words[0] == "remove"
 	if words[0] != "int32" && words[0] != "attach" {
 		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
@@ -106,6 +112,12 @@ func lookAnswers(s *session, args []string) (bool, string, error) {
 	}
 	n := p.told - p.answers()
 	return n == 0, fmt.Sprintf("%s still waits with its step", args[0]), nil
+}
+
+// lookLocks tells whether a peer was told to lock a mutex, and not yet to unlock it.
+func lookLocks(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	return p != nil && p.locks, args[0] + " has not locked the mutex", nil
 }
 
 // play is the program "peer".
