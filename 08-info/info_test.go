@@ -572,7 +572,12 @@ func TestRunning(t *testing.T) {
 	if err := set.read(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "new", set.keep(7), "it is being created")
+	if why := set.keep(7); !strings.Contains(why, "nobody has used it yet") {
+		t.Errorf("new: %q", why)
+	}
+	force = true
+	same(t, "new, -force", set.keep(7), "")
+	force = false
 	set.Values[1].LastPid = cmd.Process.Pid
 	same(t, "another has used it meanwhile", set.keep(7), justUsed)
 	set.Values[0].LastPid = os.Getpid()
