@@ -36,7 +36,7 @@ func (o *object) keep(uid uint32) string {
 		return "lesson 04 means it to stay: 04-semaphore-counter -rm " +
 			"removes it, or name it here"
 	case !named() && o.Kind != kindSegment:
-		return "a POSIX object is taken only if it is named: -name " + *o.Name
+		return "a POSIX object is taken only if it is named: -name " + o.title()
 	}
 	if why := tooYoung(o.used()); why != "" {
 		return why

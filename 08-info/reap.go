@@ -145,11 +145,11 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 
 // kept says that something stays. If it was named, that is a failure.
 func kept(format string, args ...any) error {
-	if err := fmt.Errorf(format, args...); named() {
+	err := fmt.Errorf(format, args...)
+	if named() {
 		return err
-	} else {
-		log.Print(err)
 	}
+	log.Print(err)
 	return nil
 }
 
