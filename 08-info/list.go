@@ -71,7 +71,7 @@ func list(ctx context.Context, stdout io.Writer) error {
 	}
 	if pid := s.survey.elsewhere; pid != 0 {
 		log.Printf("/dev/shm is another one for process %d of this IPC "+
-			"namespace: nsenter -t %[1]d --ipc --mount", pid)
+			"namespace: nsenter -t %[1]d --ipc --mount --pid", pid)
 	}
 	return nil
 }
