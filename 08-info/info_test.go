@@ -548,6 +548,23 @@ func TestOnlyTheKernelsDevice(t *testing.T) {
 	}
 }
 
+// The calls in the README's table of C and Go are those of the code.
+func TestCallsOfTheREADME(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := regexp.MustCompile("(?m)^\\| `.*` \\| `(\\w+\\.go): (.+?) ?…?\\)?` \\|")
+	found := calls.FindAllSubmatch(readme, -1)
+	for _, m := range found {
+		code, err := os.ReadFile(string(m[1]))
+		if err != nil || !bytes.Contains(code, m[2]) {
+			t.Errorf("%s has no %s: %v", m[1], m[2], err)
+		}
+	}
+	same(t, "calls", strconv.Itoa(len(found)), "11")
+}
+
 // A set whose last user runs is in use; a zombie does not run.
 func TestRunning(t *testing.T) {
 	cmd := exec.Command("true")
