@@ -554,7 +554,8 @@ func TestCallsOfTheREADME(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := regexp.MustCompile("(?m)^\\| `.*` \\| `(\\w+\\.go): (.+?) ?…?\\)?` \\|")
+	calls := regexp.MustCompile(
+		"(?m)^\\| `.*` \\| `(\\w+\\.go): (.+?) ?…?\\)?` \\|")
 	found := calls.FindAllSubmatch(readme, -1)
 	for _, m := range found {
 		code, err := os.ReadFile(string(m[1]))

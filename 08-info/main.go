@@ -77,8 +77,8 @@ func main() {
 	}
 }
 
-// A checked output remembers that a write failed. A reader that has seen enough, as
-// head has, is no failure.
+// A checked output remembers that a write failed. A reader that has seen
+// enough, as head has, is no failure.
 type checked struct {
 	io.Writer
 	failed error
