@@ -184,7 +184,6 @@ func (s *survey) objects(named []*object, all bool) (found []*object) {
 		if !all && b.dev != s.shm || n.stat != nil && n.stat.Nlink > 0 {
 			continue // a file that is only called so
 		}
-		title = printable(title)
 		o.Name = &title
 		if st := n.stat; st != nil {
 			o.UID, o.Mode = &st.Uid, new(uint32(st.Mode&0o777))

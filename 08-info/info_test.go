@@ -263,7 +263,7 @@ func TestMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Munmap(mem)
-	o, err := posixObject(name[len(shmDir):], shmDevice())
+	o, err := posixObject(name[len(shmDir):], shmDevice(""))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -396,17 +396,16 @@ func TestOneLine(t *testing.T) {
 	}
 }
 
-// Three ways into other namespaces are enough for a line.
+// Three processes of other namespaces are enough for a line.
 func TestNamespaces(t *testing.T) {
 	n := namespace{Inode: 9}
 	for pid := range 28 {
 		n.Others = append(n.Others, entry{Pid: 100 + pid})
 	}
-	same(t, "28", n.String(), "IPC namespace 9; 28 more: nsenter -t 100 "+
-		"--ipc, 101, 102, +25")
+	same(t, "28", n.String(), "IPC namespace 9; 28 more, e.g. of pid 100, "+
+		"101, 102, +25")
 	n.Others = n.Others[:1]
-	same(t, "1", n.String(), "IPC namespace 9; 1 more: nsenter -t 100 "+
-		"--ipc")
+	same(t, "1", n.String(), "IPC namespace 9; 1 more, e.g. of pid 100")
 	n.Others = nil
 	same(t, "none", n.String(), "IPC namespace 9; 0 more")
 }
@@ -549,6 +548,24 @@ func TestOnlyTheKernelsDevice(t *testing.T) {
 	}
 }
 
+// The calls in the README's table of C and Go are those of the code.
+func TestCallsOfTheREADME(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls := regexp.MustCompile(
+		"(?m)^\\| `.*` \\| `(\\w+\\.go): (.+?) ?…?\\)?` \\|")
+	found := calls.FindAllSubmatch(readme, -1)
+	for _, m := range found {
+		code, err := os.ReadFile(string(m[1]))
+		if err != nil || !bytes.Contains(code, m[2]) {
+			t.Errorf("%s has no %s: %v", m[1], m[2], err)
+		}
+	}
+	same(t, "calls", strconv.Itoa(len(found)), "11")
+}
+
 // A set whose last user runs is in use; a zombie does not run.
 func TestRunning(t *testing.T) {
 	cmd := exec.Command("true")
@@ -572,7 +589,12 @@ func TestRunning(t *testing.T) {
 	if err := set.read(); err != nil {
 		t.Fatal(err)
 	}
-	same(t, "new", set.keep(7), "it is being created")
+	if why := set.keep(7); !strings.Contains(why, "nobody has used it yet") {
+		t.Errorf("new: %q", why)
+	}
+	force = true
+	same(t, "new, -force", set.keep(7), "")
+	force = false
 	set.Values[1].LastPid = cmd.Process.Pid
 	same(t, "another has used it meanwhile", set.keep(7), justUsed)
 	set.Values[0].LastPid = os.Getpid()
@@ -593,6 +615,13 @@ func TestRunning(t *testing.T) {
 	ds.Lpid = ds.Cpid
 	same(t, "attached meanwhile", segment{shmid, ds}.object().keep(
 		ds.Perm.Uid), justUsed)
+	unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
+	same(t, "marked", segment{shmid, ds}.object().keep(ds.Perm.Uid), justUsed)
+	same(t, "gone", segment{shmid ^ 1<<28, ds}.object().keep(ds.Perm.Uid),
+		hasGone)
+	set.remove()
+	set.Values[0].LastPid = cmd.Process.Pid
+	same(t, "a set that is gone", set.keep(7), hasGone)
 }
 
 // ... and that of ipcs, which asks the kernel by itself.

@@ -36,7 +36,7 @@ func (o *object) keep(uid uint32) string {
 		return "lesson 04 means it to stay: 04-semaphore-counter -rm " +
 			"removes it, or name it here"
 	case !named() && o.Kind != kindSegment:
-		return "a POSIX object is taken only if it is named: -name " + *o.Name
+		return "a POSIX object is taken only if it is named: -name " + o.title()
 	}
 	if why := tooYoung(o.used()); why != "" {
 		return why
@@ -52,13 +52,18 @@ func (o *object) keep(uid uint32) string {
 	}
 	// Both have ended. Before that they may have passed it on to a child.
 	ds, err := look(*o.ID)
-	if err != nil || ds.Nattch > 0 || ds.Lpid != *o.LastPid {
+	if gone(err) {
+		return hasGone
+	} else if err != nil || ds.Nattch > 0 || ds.Lpid != *o.LastPid {
 		return justUsed
 	}
 	return ""
 }
 
-const justUsed = "somebody has just used it, or it has gone"
+const (
+	justUsed = "somebody has just used it"
+	hasGone  = "it has gone, or is another one by now"
+)
 
 // tooYoung says that something was used lately.
 func tooYoung(used *time.Time) string {
@@ -98,8 +103,6 @@ func runs(pid int) bool {
 	n, _ := unix.Poll(ended, 0)
 	return n <= 0 // -1: a signal of the Go runtime came in between
 }
-
-const hasGone = "it has gone, or is another one by now"
 
 // hold opens a file that nobody else has open or mapped, in whatever
 // namespace: only then does the kernel grant a lease for writing. Of several
@@ -193,23 +196,26 @@ func (s *semSet) keep(uid uint32) string {
 	case s.waiting() > 0:
 		return fmt.Sprintf("%d wait for it", s.waiting())
 	}
-	// A set has no creator. One that nobody has used yet may be about to be.
 	var pids []int
 	for _, v := range s.Values {
 		if v.LastPid != 0 {
 			pids = append(pids, v.LastPid)
 		}
 	}
-	if len(pids) == 0 && s.Changed != nil &&
-		time.Since(*s.Changed) < 2*time.Second {
-		return "it is being created"
-	}
 	why := cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
-	if now := (semSet{ID: s.ID, Count: s.Count}); why == "" &&
-		(now.read() != nil || !slices.Equal(now.Values, s.Values)) {
-		why = justUsed
+	if len(pids) == 0 && !force { // the kernel knows no creator of a set
+		why = cmp.Or(why, "nobody has used it yet, so its creator may run; "+
+			"-force removes it all the same")
 	}
-	return why
+	now := semSet{ID: s.ID, Count: s.Count}
+	if err := now.read(); why != "" {
+		return why
+	} else if err != nil {
+		return hasGone
+	} else if !slices.Equal(now.Values, s.Values) {
+		return justUsed
+	}
+	return ""
 }
 
 // again looks once more.

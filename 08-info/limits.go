@@ -73,31 +73,25 @@ func limits(_ context.Context, stdout io.Writer) error {
 		}
 	}
 
-	const kernel = "sysctl kernel."
 	lines := []row{{cells: []string{"limit", "allowed", "of", "in use",
-		"left"}, status: "to change it"},
-		limit("shmmax", allowed.max, "bytes", nil, kernel+"shmmax"),
-		limit("shmall", allowed.all, "pages", &inUse.tot, kernel+"shmall"),
-		limit("shmmni", allowed.mni, "segments", new(uint64(inUse.used)),
-			kernel+"shmmni"),
-		limit("semmsl", uint64(sems.msl), "sems/set", nil,
-			kernel+"sem, 1st of 4"),
-		limit("semmns", uint64(sems.mns), "sems",
-			new(uint64(semUse.aem)), kernel+"sem, 2nd"),
-		limit("semopm", uint64(sems.opm), "ops", nil, kernel+"sem, 3rd"),
-		limit("semmni", uint64(sems.mni), "sets", new(uint64(semUse.usz)),
-			kernel+"sem, 4th"),
+		"left"}},
+		limit("shmmax", allowed.max, "bytes", nil),
+		limit("shmall", allowed.all, "pages", &inUse.tot),
+		limit("shmmni", allowed.mni, "segments", new(uint64(inUse.used))),
+		limit("semmsl", uint64(sems.msl), "sems/set", nil),
+		limit("semmns", uint64(sems.mns), "sems", new(uint64(semUse.aem))),
+		limit("semopm", uint64(sems.opm), "ops", nil),
+		limit("semmni", uint64(sems.mni), "sets", new(uint64(semUse.usz))),
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(shmDir, &fs) == nil {
 		lines = append(lines,
-			room("bytes", fs.Blocks, fs.Bfree, uint64(fs.Bsize), "size=2G"),
-			room("files", fs.Files, fs.Ffree, 1, "nr_inodes=1M"))
+			room("bytes", fs.Blocks, fs.Bfree, uint64(fs.Bsize)),
+			room("files", fs.Files, fs.Ffree, 1))
 	}
 	var lock unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lock) == nil {
-		lines = append(lines, limit("memlock", lock.Cur, "bytes", nil,
-			"ulimit -l, limits.conf(5)"))
+		lines = append(lines, limit("memlock", lock.Cur, "bytes", nil))
 	}
 	var table bytes.Buffer
 	columns, _ := screen()
@@ -106,23 +100,33 @@ func limits(_ context.Context, stdout io.Writer) error {
 	fmt.Fprintf(&table, "pages swapped   %d\n", inUse.swp)
 	fmt.Fprintf(&table, "highest index   %d\n", highest)
 	fmt.Fprintf(&table, "page size       %d\n", os.Getpagesize())
-	stdout.Write(table.Bytes())
-	return nil
+	fmt.Fprintf(&table, changes, sems.msl, sems.mns, sems.opm, sems.mni)
+	_, err = stdout.Write(table.Bytes())
+	return err
 }
+
+// changes is how to change the limits. The four of sem go together.
+const changes = `
+to change it, as root:
+  sysctl -w kernel.shmmax=N
+  sysctl -w kernel.shmall=N
+  sysctl -w kernel.shmmni=N
+  sysctl -w kernel.sem="%d %d %d %d"  # msl, mns, opm, mni
+  mount -o remount,size=2G,nr_inodes=1M /dev/shm
+  ulimit -l N  # memlock, in KiB, of this shell; limits.conf(5)
+`
 
 // room is the line for something that /dev/shm has all of, in units of size.
-func room(of string, all, free, size uint64, option string) row {
-	how := "mount -o remount," + option
+func room(of string, all, free, size uint64) row {
 	if all == 0 { // then it has no limit, and does not count
-		return limit(shmDir, unix.RLIM_INFINITY, of, nil, how)
+		return limit(shmDir, unix.RLIM_INFINITY, of, nil)
 	}
-	return limit(shmDir, all*size, of, new((all-free)*size), how)
+	return limit(shmDir, all*size, of, new((all-free)*size))
 }
 
-// limit is a line: what is allowed, of what, how much of it is in use, if
-// that can be said, and how to change it.
-func limit(name string, allowed uint64, of string, used *uint64,
-	how string) row {
+// limit is a line: what is allowed, of what, and how much of it is in use, if
+// that can be said.
+func limit(name string, allowed uint64, of string, used *uint64) row {
 	left := "-"
 	if used != nil {
 		left = fmt.Sprint(allowed - min(*used, allowed))
@@ -131,5 +135,5 @@ func limit(name string, allowed uint64, of string, used *uint64,
 	if allowed >= noLimit {
 		most, left = "unlimited", "-"
 	}
-	return row{cells: []string{name, most, of, count(used), left}, status: how}
+	return row{cells: []string{name, most, of, count(used), left}}
 }

@@ -63,11 +63,15 @@ func list(ctx context.Context, stdout io.Writer) error {
 	stdout.Write(text.Bytes())
 	incomplete := func(o *object) bool { return !o.Complete }
 	if !asJSON && slices.ContainsFunc(s.Objects, incomplete) {
-		log.Printf("?: %s", hiddenFrom(s.Unreadable))
+		log.Printf("?: %s", hiddenFrom(s.survey.hidden))
 	}
 	unread := func(set *semSet) bool { return set.Values == nil }
 	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
 		log.Printf("?: values are for those who may read the semaphores")
+	}
+	if pid := s.survey.elsewhere; pid != 0 {
+		log.Printf("/dev/shm is another one for process %d of this IPC "+
+			"namespace: nsenter -t %[1]d --ipc --mount --pid", pid)
 	}
 	return nil
 }
@@ -105,16 +109,16 @@ func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 }
 
 // String tells which namespace this is, how many others there are to be seen
-// and how to get into them.
+// and processes in them.
 func (n namespace) String() string {
 	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode,
 		len(n.Others))
 	for i, other := range n.Others {
 		switch {
 		case i == 0:
-			text += fmt.Sprintf(": nsenter -t %d --ipc", other.Pid)
+			text += fmt.Sprintf(", e.g. of pid %d", other.Pid)
 		case i < 3:
-			text += fmt.Sprintf(", %d", other.Pid) // instead of the first
+			text += fmt.Sprintf(", %d", other.Pid)
 		default:
 			return text + fmt.Sprintf(", +%d", len(n.Others)-i)
 		}

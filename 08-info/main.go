@@ -14,13 +14,16 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log"
 	"os"
 	"os/signal"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,23 +63,37 @@ func main() {
 	log.SetPrefix("08-info: ")
 	chosen := choose()
 	flag.Parse()
-	if flag.NArg() > 0 { // a stray argument
-		flag.Usage()
-		os.Exit(2)
+	if flag.NArg() > 0 {
+		wrongUsage(fmt.Sprintf("stray argument %q", flag.Arg(0)))
 	}
 	// A signal does not kill the program. It ends ctx, and the command
 	// returns.
 	ctx, stop := signal.NotifyContext(context.Background(),
 		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
-	if err := chosen.run(ctx, os.Stdout); err != nil {
+	out := &checked{os.Stdout, nil}
+	if err := cmp.Or(chosen.run(ctx, out), out.failed); err != nil {
 		log.Fatal(err)
 	}
 }
 
+// A checked output remembers that a write failed. A reader that has seen
+// enough, as head has, is no failure.
+type checked struct {
+	io.Writer
+	failed error
+}
+
+func (o *checked) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil && !errors.Is(err, unix.EPIPE) {
+		o.failed = err
+	}
+	return n, err
+}
+
 // choose returns the command that the first argument names, and takes that
-// argument away: each command has flags of its own. An unknown word stays,
-// and main refuses it as a stray argument.
+// argument away: each command has flags of its own.
 func choose() command {
 	chosen, title, usage := commands[0], "08-info", overview
 	for _, c := range commands {
@@ -88,7 +105,11 @@ func choose() command {
 	}
 	flag.CommandLine = flag.NewFlagSet(title, flag.ExitOnError)
 	flag.CommandLine.Usage, flag.Usage = usage, usage
-	if title != "08-info" && chosen.flags != nil {
+	if title == "08-info" && len(os.Args) > 1 &&
+		!strings.HasPrefix(os.Args[1], "-") {
+		wrongUsage(fmt.Sprintf("unknown command %q", os.Args[1]))
+	}
+	if chosen.flags != nil {
 		chosen.flags(flag.CommandLine)
 	}
 	return chosen
@@ -98,19 +119,17 @@ func choose() command {
 func (c command) usage() {
 	fmt.Fprintf(os.Stderr, "Usage of 08-info %s: %s\n", c.name, c.does)
 	flag.PrintDefaults()
-	fmt.Fprintf(os.Stderr, "Example: go run ./08-info %s%s\n",
-		c.name, c.example)
+	fmt.Fprintf(os.Stderr, "Example: 08-info %s%s\n", c.name, c.example)
 }
 
 // overview is the help of the program without a command.
 func overview() {
-	fmt.Fprintln(os.Stderr, "Usage of 08-info: go run ./08-info COMMAND "+
-		"[FLAG...]")
+	fmt.Fprintln(os.Stderr, "Usage of 08-info: 08-info COMMAND [FLAG...]")
 	for _, c := range commands {
 		fmt.Fprintf(os.Stderr, "  %-8s %s\n", c.name, c.does)
 	}
-	fmt.Fprintln(os.Stderr, "Without a command it is list. 08-info COMMAND "+
-		"-h shows the command's flags.")
+	fmt.Fprintln(os.Stderr, "Without a command it is list, with its flags. "+
+		"08-info COMMAND -h shows a command's flags.")
 }
 
 // wrongUsage ends the program when flags do not fit together. It is called

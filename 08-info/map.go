@@ -49,8 +49,13 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	size := uint64(os.Getpagesize())
 	total := (o.Bytes + size - 1) / size
 	var text bytes.Buffer
-	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d: %d bytes, pages: %d\n",
-		o.title(), o, inode(s.namespace), o.Bytes, total)
+	memory := "?" // as far as the kernel tells
+	if o.Resident != nil {
+		memory = fmt.Sprint(*o.Resident / size)
+	}
+	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d\n%d bytes, pages: %d, "+
+		"in memory: %s\n", o.title(), o, inode(s.namespace), o.Bytes, total,
+		memory)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
 	mapped := slices.ContainsFunc(o.Processes, func(p process) bool {
@@ -166,7 +171,7 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 		}
 		switch {
 		case box == nil:
-			text += "   no frame in this process's table"
+			text += "   no frame here"
 		case len(views) == 1 && i == 1:
 			text += " ----->"
 		case len(views) == 1 || i >= len(views):

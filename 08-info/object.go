@@ -64,6 +64,7 @@ type snapshot struct {
 	Sets       []*semSet `json:"semaphore_sets"`
 
 	noSets error // why they are not known, and null
+	survey *survey
 }
 
 // A namespace is one of IPC, by its inode.
@@ -107,7 +108,7 @@ func take() (*snapshot, error) {
 	}
 	s.Objects = append(s.Objects, processes.objects(s.Objects, showAll)...)
 	s.Namespace = processes.where()
-	s.Unreadable = processes.hidden
+	s.Unreadable, s.survey = len(processes.hidden), processes
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
 		return !o.complete(processes)
 	})
@@ -193,7 +194,7 @@ func latest(all ...*time.Time) (last *time.Time) {
 // title is the key or the name.
 func (o *object) title() string {
 	if o.Name != nil {
-		return *o.Name
+		return printable(*o.Name)
 	}
 	return fmt.Sprintf("0x%08x", *o.Key)
 }
@@ -204,9 +205,9 @@ func (o *object) String() string {
 	case o.Name == nil:
 		return "segment " + strconv.Itoa(*o.ID)
 	case o.path == "": // others may have had the same name
-		return fmt.Sprintf("%s %s (inode %d)", o.Kind, *o.Name, *o.Inode)
+		return fmt.Sprintf("%s %s (inode %d)", o.Kind, o.title(), *o.Inode)
 	}
-	return o.Kind + " " + *o.Name
+	return o.Kind + " " + o.title()
 }
 
 // row is the object's line in the table.
@@ -214,6 +215,9 @@ func (o *object) row(now time.Time) row {
 	var who []string
 	for _, p := range o.Processes {
 		who = append(who, p.String())
+	}
+	if c := o.Creator; c != nil && *o.Attaches == 0 && runs(int(*c)) {
+		who = append(who, fmt.Sprintf("creator %d %s", *c, commandOf(int(*c))))
 	}
 	if !o.Complete {
 		who = append(who, "?")
@@ -262,9 +266,9 @@ func age(t *time.Time, now time.Time) string {
 	}
 }
 
-// shmDevice is the device of /dev/shm, 0 if there is none.
-func shmDevice() uint64 {
+// shmDevice is the device of /dev/shm below a root, 0 if there is none.
+func shmDevice(root string) uint64 {
 	var st unix.Stat_t
-	unix.Stat(shmDir, &st)
+	unix.Stat(root+shmDir, &st)
 	return st.Dev
 }

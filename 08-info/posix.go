@@ -20,7 +20,7 @@ const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 // whose names begin with sem. It opens none, for a program that asks for a
 // lease to see whether it is alone would be told that it is not.
 func posixObjects() (all []*object) {
-	swapping, dev := swapInUse(), shmDevice()
+	swapping, dev := swapInUse(), shmDevice("")
 	// Where there is no directory, there are no objects. With the slash, it
 	// may be a link to another one. Programs make folders in it, too.
 	filepath.WalkDir(shmDir+"/", func(file string, f fs.DirEntry, _ error) (
@@ -50,10 +50,9 @@ func posixObject(name string, dev uint64) (*object, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev != dev {
 		return nil, errors.New("no regular file of " + shmDir)
 	}
-	shown := printable(name)
 	used, none := uint64(st.Blocks)*512, uint64(0)
 	o := &object{
-		Kind: kindOf(name), Name: &shown, Inode: &st.Ino, UID: &st.Uid,
+		Kind: kindOf(name), Name: &name, Inode: &st.Ino, UID: &st.Uid,
 		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size), Resident: &used,
 		Swapped: &none,
 		Changed: unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
@@ -85,7 +84,7 @@ func statPOSIX(stdout io.Writer) error {
 		return err
 	}
 	fmt.Fprintf(stdout, "=== POSIX Object Information ===\n")
-	fmt.Fprintf(stdout, "Name: %s\n", *o.Name)
+	fmt.Fprintf(stdout, "Name: %s\n", o.title())
 	fmt.Fprintf(stdout, "Size: %d bytes\n", o.Bytes)
 	fmt.Fprintf(stdout, "Allocated: %d bytes\n", *o.Resident)
 	fmt.Fprintf(stdout, "Inode: %d\n", *o.Inode)

@@ -51,7 +51,8 @@ const sysv = ^uint64(0) // no device
 type survey struct {
 	namespace string         // of IPC, that of this process
 	others    map[string]int // namespaces, each with a pid of one in it
-	hidden    int            // processes that are not for us to look at
+	hidden    []string       // processes that are not for us to look at
+	elsewhere int            // one of this namespace with another /dev/shm
 	users     map[backing][]process
 	nameless  map[backing]*nameless
 
@@ -76,7 +77,7 @@ func scan() (*survey, error) {
 	}
 	s := &survey{namespace: own, others: map[string]int{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
-		shm: shmDevice(), kernel: kernelDevices()}
+		shm: shmDevice(""), kernel: kernelDevices()}
 	s.marks = marks(append(s.kernel, s.shm)...)
 	var maps bytes.Buffer
 	for _, name := range names {
@@ -88,7 +89,7 @@ func scan() (*survey, error) {
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			if !kernelThread(name.Name()) {
-				s.hidden++
+				s.hidden = append(s.hidden, name.Name())
 			}
 			continue
 		case err != nil:
@@ -99,6 +100,10 @@ func scan() (*survey, error) {
 		}
 		if maps.Len() == 0 {
 			continue // a thread of the kernel, or a zombie
+		}
+		dev := shmDevice(dir + "/root")
+		if in == own && dev != 0 && dev != s.shm {
+			s.elsewhere = pid
 		}
 		found := map[backing]*process{}
 		s.addMaps(found, dir, maps.Bytes(), in == own)
@@ -113,7 +118,7 @@ func scan() (*survey, error) {
 	_, err = os.Stat("/proc/1")
 	// The first PID namespace has all processes. Its number is fixed.
 	in, _ := os.Readlink("/proc/self/ns/pid")
-	s.whole = err == nil && s.hidden == 0 && in == "pid:[4026531836]"
+	s.whole = err == nil && s.hidden == nil && in == "pid:[4026531836]"
 	for _, all := range s.users {
 		slices.SortFunc(all, func(a, b process) int {
 			return cmp.Compare(a.Pid, b.Pid)
@@ -180,13 +185,13 @@ func commandOf(pid int) string {
 }
 
 // hiddenFrom says that processes could not be looked into, and who could.
-func hiddenFrom(n int) string {
-	if n == 0 {
+func hiddenFrom(pids []string) string {
+	if pids == nil {
 		return "there may be more that are not to be seen here, in another " +
 			"PID namespace or by hidepid"
 	}
 	text := fmt.Sprintf("there may be more: no right to look into %d of the "+
-		"processes here", n)
+		"processes here: %s", len(pids), some(pids, 20))
 	if os.Geteuid() != 0 {
 		text += "; root has it"
 	}

@@ -11,6 +11,8 @@ import (
 	"io"
 	"log"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,7 +31,7 @@ var (
 func reapFlags(flags *flag.FlagSet) {
 	anyFlags(flags)
 	flags.DurationVar(&older, "older", older,
-		"`time` since the last attach, detach or change")
+		"`time` since the last attach, detach or change: 90s, 10m, 24h")
 	flags.BoolVar(&really, "yes", false, "remove them, not only list them")
 	flags.Func("user", "whose leftovers, for root: a `user`, name or number",
 		func(s string) (err error) {
@@ -39,7 +41,7 @@ func reapFlags(flags *flag.FlagSet) {
 	numberFlag(flags, &semKey, "semkey", "`key` of a semaphore set: only "+
 		"that, for others are never taken", 1)
 	flags.BoolVar(&force, "force", false, "remove also what a process has "+
-		"used that still runs")
+		"used that still runs, or may run")
 	numberFlag(flags, &semID, "semid", "`id` of a semaphore set: only that", 0)
 }
 
@@ -73,6 +75,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 	now := time.Now()
 	table := []row{heading}
 	var leftovers []leftover
+	var others []string // who has some, for root
 	for _, l := range all {
 		why := l.keep(uid)
 		if why == "" {
@@ -81,11 +84,16 @@ func reap(_ context.Context, stdout io.Writer) error {
 		} else if o, _ := l.(*object); named() || *o.UID == uid &&
 			tooYoung(o.used()) == "" && len(o.Processes) == 0 {
 			log.Printf("%v: kept: %s", l, why)
+		} else if uid == 0 && o.keep(*o.UID) == "" {
+			others = append(others, userName(*o.UID))
 		}
 	}
+	if slices.Sort(others); len(others) > 0 {
+		log.Printf("leftovers of others: -user %s", strings.Join(
+			slices.Compact(others), ", "))
+	}
 	if len(leftovers) == 0 {
-		log.Printf("no leftovers of %s, unused for %v", userName(uid), older)
-		return nil
+		return kept("no leftovers of %s, unused for %v", userName(uid), older)
 	}
 	columns, _ := screen()
 	var text bytes.Buffer
@@ -111,13 +119,16 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 	now, err := l.again()
 	if err != nil {
 		return err
-	} else if now == nil {
+	}
+	why := hasGone
+	if now != nil {
+		why = now.keep(uid)
+	}
+	if why == hasGone {
 		log.Printf("%v: has gone", l)
 		return nil
-	}
-	if why := now.keep(uid); why != "" {
-		log.Printf("%v: kept: %s", l, why)
-		return nil
+	} else if why != "" {
+		return kept("%v: kept: %s", l, why)
 	}
 	if err := now.remove(); err != nil {
 		return err
@@ -129,6 +140,16 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 		return nil
 	}
 	fmt.Fprintf(stdout, "%v: removed\n", l)
+	return nil
+}
+
+// kept says that something stays. If it was named, that is a failure.
+func kept(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if named() {
+		return err
+	}
+	log.Print(err)
 	return nil
 }
 

@@ -45,14 +45,17 @@ func watch(ctx context.Context, stdout io.Writer) error {
 			for _, event := range events {
 				text.WriteString("\n" + cut(event, columns))
 			}
-			stdout.Write(append([]byte("\033[H\033[2J"), text.Bytes()...))
+			_, err = io.WriteString(stdout, "\033[H\033[2J"+text.String())
 		} else {
 			text.WriteString("\n")
 			for _, event := range events {
 				text.WriteString(event + "\n")
 			}
 			events = nil // in a file, each is to be found once
-			stdout.Write(append(text.Bytes(), '\n'))
+			_, err = fmt.Fprintln(stdout, &text)
+		}
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():

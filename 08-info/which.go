@@ -60,7 +60,7 @@ func findAny() (*object, error) {
 	if (name == "") == (key == 0 && id == -1) {
 		wrongUsage("want one of -key, -id and -name")
 	} else if name != "" {
-		o, err := posixObject(name, shmDevice())
+		o, err := posixObject(name, shmDevice(""))
 		if err != nil {
 			return nil, fmt.Errorf("stat %s: %w\n08-info list shows the "+
 				"objects that there are", name, err)
@@ -75,7 +75,9 @@ func findAny() (*object, error) {
 	if err != nil {
 		return nil, explain("shmctl IPC_STAT", shmid, err)
 	}
-	return segment{shmid, ds}.object(), nil
+	o := segment{shmid, ds}.object()
+	o.Resident = residents()[shmid].rss
+	return o, nil
 }
 
 // find returns the id of the segment that -key or -id names. See shmget(2).
