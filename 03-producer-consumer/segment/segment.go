@@ -132,10 +132,10 @@ func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
 func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
 // Runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. See pidfd_open(2).
+// it. If the kernel does not answer, it may run. See pidfd_open(2).
 func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil { // ESRCH, or a container forbids the call
+	if err != nil { // there is none, or a container forbids the call: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
