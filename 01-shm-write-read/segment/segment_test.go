@@ -81,6 +81,14 @@ func TestClaim(t *testing.T) {
 	if other.Claim(t.Context(), false) {
 		t.Error("claimed, and its creator was about to write")
 	}
+	// A signal ends the wait for that.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	begun, empty := time.Now(), new(Shared)
+	if empty.Claim(ctx, false) || empty.Complete.Load() != 0 ||
+		time.Since(begun) > time.Second {
+		t.Error("claimed after a signal, or late")
+	}
 	for name, use := range map[string]func(*Shared){
 		"cnt":      func(s *Shared) { s.Cnt.Store(-1) },
 		"complete": func(s *Shared) { s.Complete.Store(1) },
@@ -198,7 +206,7 @@ func TestWaits(t *testing.T) {
 	interrupted := errors.New("interrupted")
 	cancel(interrupted)
 	key := 0x5e600000 + os.Getpid()
-	if _, err := RemoveLeftover(ctx, key); err != unix.ENOENT {
+	if err := RemoveLeftover(ctx, key); err != nil {
 		t.Errorf("no segment: %v", err)
 	}
 	if _, err := WaitForWriter(ctx, key); err != interrupted {
@@ -209,7 +217,7 @@ func TestWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-	if _, err := RemoveLeftover(ctx, key); err != interrupted {
+	if err := RemoveLeftover(ctx, key); err != interrupted {
 		t.Errorf("waiting for its creator to attach it: %v", err)
 	}
 	pid, err := WaitForWriter(ctx, key)
@@ -218,5 +226,13 @@ func TestWaits(t *testing.T) {
 	}
 	if Gone(shmid, int32(os.Getpid())) {
 		t.Error("this process has gone")
+	}
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SysvShmDetach(mem)
+	if err := RemoveLeftover(t.Context(), key); err != ErrAttached {
+		t.Errorf("it is attached: %v", err)
 	}
 }

@@ -59,13 +59,14 @@ func run(ctx context.Context) error {
 	shmid, err := unix.SysvShmGet(*key, segment.Size, create)
 	created := true
 	for err == unix.EEXIST {
-		// There is one already. If a killed writer left it, it is removed, and
-		// the key is free: ENOENT. If a C reader created it, it is empty, and
-		// we use it. Any other error ends the loop.
-		shmid, err = segment.RemoveLeftover(ctx, *key)
-		created = (err == unix.ENOENT)
-		if created {
+		// There is one already. If a killed writer left it, remove it.
+		err = segment.RemoveLeftover(ctx, *key)
+		if err == nil {
 			shmid, err = unix.SysvShmGet(*key, segment.Size, create)
+		} else if err == segment.ErrAttached {
+			// Open it: perhaps it is empty, and a C reader created it.
+			shmid, err = unix.SysvShmGet(*key, segment.Size, 0)
+			created = false
 		}
 	}
 	if err != nil {
@@ -86,6 +87,9 @@ func run(ctx context.Context) error {
 	shared := segment.View(mem)
 	if !shared.Claim(ctx, created) {
 		unix.SysvShmDetach(mem)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key),
 			segment.InUse(*key))
 	}
