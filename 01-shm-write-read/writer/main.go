@@ -25,7 +25,8 @@ import (
 )
 
 var (
-	key      = flag.Int("key", segment.Key, "`key` of the segment")
+	key = flag.Int("key", segment.Key,
+		"`key` of the segment, hex 0x1234")
 	blocks   = flag.Uint("n", 5, "`number` of blocks to write")
 	interval = flag.Duration("interval", 3*time.Second,
 		"`time` from one block to the next")
@@ -49,8 +50,10 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if *key < 1 || *key > 0xffffffff || *interval < 0 {
-		return errors.New("-key or -interval is out of range")
+	if *key < 1 || *key > 0xffffffff {
+		return fmt.Errorf("-key %d is out of range: 1 to 0xffffffff", *key)
+	} else if *interval < 0 {
+		return fmt.Errorf("-interval %v is negative", *interval)
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be

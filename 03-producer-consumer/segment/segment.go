@@ -20,6 +20,14 @@ const PollInterval = 10 * time.Millisecond
 
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 
+// CheckKey checks a flag. 0 is IPC_PRIVATE: nobody else finds such an object.
+func CheckKey(name string, key int) error {
+	if key < 1 || key > 0xffffffff {
+		return fmt.Errorf("%s %d is out of range: 1 to 0xffffffff", name, key)
+	}
+	return nil
+}
+
 // RemoveLeftover removes the segment of key if a killed process left it: its
 // creator has ended, and nobody is attached. It returns nil once the key is
 // free. See shmctl(2).
