@@ -323,3 +323,104 @@ func TestStatements(t *testing.T) {
 		}
 	}
 }
+
+// TestPatterns holds the READMEs and assignments to patterns of go test -run
+// that match something. Without a match go test says "ok", and a student who
+// has broken a program learns that nothing noticed.
+func TestPatterns(t *testing.T) {
+	command := regexp.MustCompile("go test ([^`\n#]*?-run [^`\n#]*)")
+	files, _ := filepath.Glob("0*/ASSIGNMENT.md")
+	for _, file := range append(append(readmes(), "testdata/README.md"), files...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllStringSubmatch(string(text), -1) {
+			args := strings.Fields(strings.ReplaceAll(m[1], "'", ""))
+			dir, patterns := args[len(args)-1], []string{}
+			for i, arg := range args[:len(args)-1] {
+				if arg == "-run" && args[i+1] != "^$" || arg == "-bench" {
+					patterns = append(patterns, args[i+1])
+				}
+				if arg == "-count" { // -count 20 .
+					dir = args[len(args)-1]
+				}
+			}
+			tests := testsOf(t, dir)
+			for _, pattern := range alternatives(patterns) {
+				if !slices.ContainsFunc(tests, func(name string) bool { return selects(pattern, name) }) {
+					t.Errorf("%s: go test %s: %s matches no test", file, m[1], pattern)
+				}
+			}
+		}
+	}
+}
+
+// alternatives writes Test(A|B)/01 as TestA/01 and TestB/01: each must match.
+func alternatives(patterns []string) (all []string) {
+	group := regexp.MustCompile(`\(([^()]*)\)`)
+	for _, pattern := range patterns {
+		at := group.FindStringSubmatchIndex(pattern)
+		if at == nil {
+			all = append(all, pattern)
+			continue
+		}
+		for one := range strings.SplitSeq(pattern[at[2]:at[3]], "|") {
+			all = append(all, alternatives([]string{pattern[:at[0]] + one + pattern[at[1]:]})...)
+		}
+	}
+	return all
+}
+
+// testsOf lists the tests and benchmarks of a package, or of those of a pattern
+// that ends with "...". At the root they are listed with what they run.
+func testsOf(t *testing.T, dir string) (names []string) {
+	below := strings.HasSuffix(dir, "...")
+	dir = filepath.Clean(strings.TrimSuffix(dir, "..."))
+	function := regexp.MustCompile(`(?m)^func ((?:Test|Benchmark)\w+)\(`)
+	for _, file := range sources(t) {
+		in, err := filepath.Match(dir, filepath.Dir(file))
+		if !strings.HasSuffix(file, "_test.go") || err != nil {
+			continue
+		}
+		first, _, _ := strings.Cut(file, "/")
+		inFirst, _ := filepath.Match(dir, first)
+		if in || below && (dir == "." || inFirst) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range function.FindAllSubmatch(text, -1) {
+				names = append(names, string(m[1]))
+			}
+		}
+	}
+	if dir != "." {
+		return names
+	}
+	for test, files := range map[string]string{"TestScripts": "*", "TestLabs": "lab/*",
+		"TestBroken": "broken/*", "TestWrong": "lab/wrong/*"} {
+		found, _ := filepath.Glob("testdata/0*/" + files + ".txtar")
+		for _, file := range found {
+			lesson := strings.Split(file, "/")[1]
+			name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+			if strings.HasPrefix(files, "lab/") {
+				lesson = lesson[:2]
+			}
+			names = append(names, test+"/"+lesson+"/"+name)
+		}
+	}
+	return names
+}
+
+// selects tells whether go test -run runs a test: each part of the pattern
+// matches that part of its name.
+func selects(pattern, name string) bool {
+	parts := strings.Split(name, "/")
+	for i, want := range strings.Split(pattern, "/") {
+		if i >= len(parts) || !regexp.MustCompile(want).MatchString(parts[i]) {
+			return false
+		}
+	}
+	return true
+}
