@@ -118,7 +118,8 @@ func allowedImport(path, lesson string) bool {
 // TestCallsVisible parses each program and finds in it
 // the calls that the table in the lesson's README names. The table has a row
 // for each C call, and names the Go call in its second column: `unix.Mmap` in
-// every main.go, `reader: unix.Mmap` in that of reader/, `main: unix.Mmap` in
+// every main.go, `reader: unix.Mmap`, or `unix.Mmap`, in `reader`, in that of
+// reader/, `main: unix.Mmap` in
 // that of the lesson's own directory, or `stat.go: unix.Mmap` in a file that
 // the README reads with the student. For semaphores x/sys has no functions:
 // those of lesson 03's package transfer count, too. Where the Go code makes no
@@ -181,7 +182,7 @@ const (
 
 var (
 	codeSpan = regexp.MustCompile("`([^`]*)`")
-	callSpan = regexp.MustCompile("^`(?:([\\w/.]+): )?((?:unix|transfer)\\.\\w+)[^`]*`")
+	callSpan = regexp.MustCompile("^`(?:([\\w/.]+): )?((?:unix|transfer)\\.\\w+)[^`]*`(?:, in `([a-z/]+)`)?")
 	goName   = regexp.MustCompile(`[A-Za-z_][\w.]*`)
 )
 
@@ -208,8 +209,8 @@ func callsMissing(lesson, text string, mains []string) (wrong []string) {
 			calls++
 			goCell = goCell[len(m[0]):]
 			in := mains
-			if m[1] != "" {
-				in = []string{"./" + filepath.Join(lesson, strings.TrimPrefix(m[1], "main"))}
+			if place := m[1] + m[3]; place != "" {
+				in = []string{"./" + filepath.Join(lesson, strings.TrimPrefix(place, "main"))}
 			}
 			for _, dir := range in {
 				file := filepath.Join(dir, "main.go")

@@ -30,14 +30,14 @@ import (
 var (
 	syncBy = flag.String("sync", "sysv",
 		"`what`: sysv, posix, atomic or none")
-	key = flag.Int("key", 0,
-		"`key` of the segment; 0 is 54321 to 54324, by -sync")
-	semKey = flag.Int("semkey", 56789, "`key` of the semaphore set of sysv")
-	name   = flag.String("name", "/semaphore_counter",
+	key = flag.Int("key", 0, "`key` of the segment; 0 is 54321 to 54324, by "+
+		"-sync, hex 0xd431 to 0xd434")
+	semKey = flag.Int("semkey", 56789,
+		"`key` of the semaphore set of sysv, hex 0xddd5")
+	name = flag.String("name", "/semaphore_counter",
 		"`name` of the semaphore of posix")
-	work = flag.Duration("work", time.Second,
-		"`time` in the critical section")
-	rm = flag.Bool("rm", false, "remove what -sync uses, and nothing else")
+	work = flag.Duration("work", time.Second, "`time` in the critical section")
+	rm   = flag.Bool("rm", false, "remove what -sync uses, and nothing else")
 )
 
 // A mechanism keeps the updates of many processes apart. Each has a file of
@@ -85,9 +85,11 @@ func run(ctx context.Context) error {
 	switch {
 	case !ok:
 		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *syncBy)
-	case *key < 1, *key > 0xffffffff, *semKey < 1,
-		*semKey > 0xffffffff, *work < 0:
-		return errors.New("-key, -semkey or -work is out of range")
+	case min(*key, *semKey) < 1, max(*key, *semKey) > 0xffffffff:
+		return fmt.Errorf("-key %d or -semkey %d is out of range: 1 to "+
+			"0xffffffff", *key, *semKey)
+	case *work < 0:
+		return fmt.Errorf("-work %v is negative", *work)
 	case path.Clean(*name) != *name || strings.LastIndex(*name, "/") != 0 ||
 		len(*name) < 2 || len(*name) > 252:
 		return fmt.Errorf("-name %s: want a slash and a file's name", *name)

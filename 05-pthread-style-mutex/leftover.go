@@ -64,11 +64,11 @@ func removeLeftover(ctx context.Context, key int) error {
 func removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
 // runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. See pidfd_open(2).
+// it. If the kernel does not answer, it may run. See pidfd_open(2).
 func runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil {
-		return false
+	if err != nil { // there is none, or a container forbids the call: ask kill
+		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}

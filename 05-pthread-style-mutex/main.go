@@ -27,7 +27,7 @@ import (
 )
 
 var (
-	key    = flag.Int("key", ftok("/tmp", 'M'), "`key` of the segment")
+	key    = flag.Int("key", ftok("/tmp", 'M'), "`key`: ftok of /tmp and M")
 	kind   = flag.String("sync", "normal", "`kind` of mutex: normal or robust")
 	rounds = flag.Int("n", 100, "`rounds` of each process")
 	procs  = flag.Int("procs", 2, "`processes`, of which this is one")
@@ -119,7 +119,7 @@ func run(ctx context.Context) (err error) {
 func checkFlags() error {
 	switch {
 	case *key < 1 || *key > 0xffffffff:
-		return fmt.Errorf("-key %d is out of range", *key)
+		return fmt.Errorf("-key %d is out of range: 1 to 0xffffffff", *key)
 	case *kind != "normal" && *kind != "robust":
 		return fmt.Errorf("-sync %s: want normal or robust", *kind)
 	case *procs < 1 || *procs > 1000:

@@ -29,7 +29,7 @@ import (
 )
 
 var (
-	key      = flag.Int("key", ftok("/tmp", 'Z'), "`key` of the segment")
+	key      = flag.Int("key", ftok("/tmp", 'Z'), "`key`: ftok of /tmp and Z")
 	nodes    = flag.Uint("n", 3, "`number` of nodes in the list, up to 255")
 	absolute = flag.Bool("absolute", false, "store pointers: wrong on purpose")
 	notAt    = flag.Uint64("not", 0, "the walker's `address` must differ")
@@ -59,8 +59,10 @@ func main() {
 
 // runBuilder is the first process.
 func runBuilder(ctx context.Context) error {
-	if *key < 1 || *key > 0xffffffff || *nodes > uint(maxNodes) {
-		return errors.New("-key or -n is out of range")
+	if *key < 1 || *key > 0xffffffff {
+		return fmt.Errorf("-key %d is out of range: 1 to 0xffffffff", *key)
+	} else if *nodes > uint(maxNodes) {
+		return fmt.Errorf("-n %d: want 0 to %d", *nodes, maxNodes)
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be

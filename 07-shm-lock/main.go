@@ -13,7 +13,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -25,7 +24,7 @@ import (
 )
 
 var (
-	key  = flag.Int("key", ftok("/tmp", 'L'), "`key` of the segment")
+	key  = flag.Int("key", ftok("/tmp", 'L'), "`key`: ftok of /tmp and L")
 	size = flag.Int("size", 4096, "`bytes` of the segment")
 )
 
@@ -54,8 +53,10 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if *key < 1 || *key > 0xffffffff || *size < 1 {
-		return errors.New("-key or -size is out of range")
+	if *key < 1 || *key > 0xffffffff {
+		return fmt.Errorf("-key %d is out of range: 1 to 0xffffffff", *key)
+	} else if *size < 1 {
+		return fmt.Errorf("-size %d: want at least 1", *size)
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be

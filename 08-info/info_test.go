@@ -735,3 +735,28 @@ func TestCreateBusy(t *testing.T) {
 	remove()
 	t.Log(seen)
 }
+
+// Where pidfd_open fails, a process that kill finds may run.
+func TestRuns(t *testing.T) {
+	const nobody = 1 << 30 // more than pids go up to
+	me := os.Getpid()
+	if !runs(me) || runs(0) || runs(-1) || runs(nobody) {
+		t.Error("this process does not run, or nobody does")
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	mine, others := runs(me), runs(nobody)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !mine || others {
+		t.Errorf("without pidfd_open: this process runs: %t, one that is "+
+			"gone: %t", mine, others)
+	}
+}

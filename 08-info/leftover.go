@@ -92,11 +92,12 @@ func running(pids ...int) string {
 	return ""
 }
 
-// runs tells whether a process runs. A zombie does not. See pidfd_open(2).
+// runs tells whether a process runs. A zombie does not, though kill(2) finds
+// it. If the kernel does not answer, it may run. See pidfd_open(2).
 func runs(pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return false
+	if err != nil { // there is none, or a container forbids the call: ask kill
+		return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}

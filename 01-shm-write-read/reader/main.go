@@ -24,7 +24,7 @@ import (
 	"example.com/shm-by-example/01-shm-write-read/segment"
 )
 
-var key = flag.Int("key", segment.Key, "`key` of the segment")
+var key = flag.Int("key", segment.Key, "`key` of the segment, hex 0x1234")
 
 func main() {
 	log.SetFlags(0)
@@ -45,7 +45,7 @@ func main() {
 
 func run(ctx context.Context) error {
 	if *key < 1 || *key > 0xffffffff {
-		return fmt.Errorf("-key %d is out of range", *key)
+		return fmt.Errorf("-key %d is out of range: 1 to 0xffffffff", *key)
 	}
 
 	// Wait until a writer has created the segment. A reader that created one

@@ -4,6 +4,7 @@ package segment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"os"
@@ -12,15 +13,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// ErrAttached says that a segment is no leftover: somebody has attached it.
+var ErrAttached = errors.New("somebody has attached it")
+
 // RemoveLeftover removes the segment of key if a killed writer left it: its
-// creator has ended, and nobody is attached. ENOENT says that the key is free.
-// It returns the id of a segment that is attached. Then either another writer
-// uses the segment, or a C reader waits at it. Claim finds out which.
-func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
+// creator has ended, and nobody is attached. It returns nil once the key is
+// free. After ErrAttached, either another writer uses the segment, or a C
+// reader waits at it. Claim finds out which.
+func RemoveLeftover(ctx context.Context, key int) error {
 	for start := time.Now(); ; {
 		shmid, ds, err := find(key)
-		if err != nil {
-			return -1, err
+		if err == unix.ENOENT {
+			return nil
+		} else if err != nil {
+			return err
 		}
 		runs, waited := Runs(ds.Cpid), time.Since(start)
 		// Nobody has ever attached it: is it just being created?
@@ -31,20 +37,20 @@ func RemoveLeftover(ctx context.Context, key int) (shmid int, err error) {
 		case young || leaving:
 			// Look again: a moment may change it.
 		case ds.Nattch > 0:
-			return shmid, nil
+			return ErrAttached
 		case runs: // a Perl program, say, which attaches for each access
-			return -1, InUse(key)
+			return InUse(key)
 		default:
 			log.Printf("removing segment %d, left by a killed writer, pid %d",
 				shmid, ds.Cpid)
 			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 			if err != nil && !Removed(err) { // by a faster writer
-				return -1, err
+				return err
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return -1, context.Cause(ctx)
+			return context.Cause(ctx)
 		case <-time.After(PollInterval):
 		}
 	}
@@ -122,11 +128,11 @@ func find(key int) (shmid int, ds unix.SysvShmDesc, err error) {
 func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
 // Runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. See pidfd_open(2).
+// it. If the kernel does not answer, it may run. See pidfd_open(2).
 func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil {
-		return false
+	if err != nil { // there is none, or a container forbids the call: ask kill
+		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}

@@ -39,15 +39,18 @@ func View(mem []byte) *Shared {
 }
 
 // Claim claims an empty segment for this writer, and tells whether it could.
-// If two writers try, one of them gets it. It stores 2 in Complete, and the 2
-// stays until the first block. CompareAndSwap stores only if the old value is
-// 0, and no process can change that in between. If this writer did not create
-// the segment, it must stay empty for 1.5 s: its creator may be another writer
-// that is about to write.
+// It changes Complete from 0 to 2; the first block makes it 0 again. If two
+// writers try, one of them gets the segment: CompareAndSwap stores the 2 only
+// if the old value is 0, and no process can change that in between.
 func (s *Shared) Claim(ctx context.Context, created bool) bool {
-	for n := 0; n < 150 && !created && s.Cnt.Load() == 0; n++ {
-		if ctx.Err() == nil {
+	if !created {
+		// Its creator may be another writer that is about to write. So it must
+		// stay empty for 1.5 s. If a signal comes, leave it alone.
+		for n := 0; n < 150 && s.Cnt.Load() == 0 && ctx.Err() == nil; n++ {
 			time.Sleep(PollInterval)
+		}
+		if ctx.Err() != nil {
+			return false
 		}
 	}
 	if !s.Complete.CompareAndSwap(0, 2) {

@@ -81,6 +81,14 @@ func TestClaim(t *testing.T) {
 	if other.Claim(t.Context(), false) {
 		t.Error("claimed, and its creator was about to write")
 	}
+	// A signal ends the wait for that.
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	begun, empty := time.Now(), new(Shared)
+	if empty.Claim(ctx, false) || empty.Complete.Load() != 0 ||
+		time.Since(begun) > time.Second {
+		t.Error("claimed after a signal, or late")
+	}
 	for name, use := range map[string]func(*Shared){
 		"cnt":      func(s *Shared) { s.Cnt.Store(-1) },
 		"complete": func(s *Shared) { s.Complete.Store(1) },
@@ -172,6 +180,24 @@ func TestRuns(t *testing.T) {
 	if Runs(pid) {
 		t.Error("a process that is gone runs")
 	}
+
+	// Where pidfd_open fails, a process that kill finds may run.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	me, gone := Runs(int32(os.Getpid())), Runs(pid)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !me || gone {
+		t.Errorf("without pidfd_open: this process runs: %t, one that is "+
+			"gone: %t", me, gone)
+	}
 }
 
 // No key, no segment: there is nothing to wait for, and a signal ends a wait.
@@ -180,7 +206,7 @@ func TestWaits(t *testing.T) {
 	interrupted := errors.New("interrupted")
 	cancel(interrupted)
 	key := 0x5e600000 + os.Getpid()
-	if _, err := RemoveLeftover(ctx, key); err != unix.ENOENT {
+	if err := RemoveLeftover(ctx, key); err != nil {
 		t.Errorf("no segment: %v", err)
 	}
 	if _, err := WaitForWriter(ctx, key); err != interrupted {
@@ -191,7 +217,7 @@ func TestWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-	if _, err := RemoveLeftover(ctx, key); err != interrupted {
+	if err := RemoveLeftover(ctx, key); err != interrupted {
 		t.Errorf("waiting for its creator to attach it: %v", err)
 	}
 	pid, err := WaitForWriter(ctx, key)
@@ -200,5 +226,13 @@ func TestWaits(t *testing.T) {
 	}
 	if Gone(shmid, int32(os.Getpid())) {
 		t.Error("this process has gone")
+	}
+	mem, err := unix.SysvShmAttach(shmid, 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SysvShmDetach(mem)
+	if err := RemoveLeftover(t.Context(), key); err != ErrAttached {
+		t.Errorf("it is attached: %v", err)
 	}
 }

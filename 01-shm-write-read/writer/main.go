@@ -25,7 +25,8 @@ import (
 )
 
 var (
-	key      = flag.Int("key", segment.Key, "`key` of the segment")
+	key = flag.Int("key", segment.Key,
+		"`key` of the segment, hex 0x1234")
 	blocks   = flag.Uint("n", 5, "`number` of blocks to write")
 	interval = flag.Duration("interval", 3*time.Second,
 		"`time` from one block to the next")
@@ -49,8 +50,10 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if *key < 1 || *key > 0xffffffff || *interval < 0 {
-		return errors.New("-key or -interval is out of range")
+	if *key < 1 || *key > 0xffffffff {
+		return fmt.Errorf("-key %d is out of range: 1 to 0xffffffff", *key)
+	} else if *interval < 0 {
+		return fmt.Errorf("-interval %v is negative", *interval)
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
@@ -59,13 +62,14 @@ func run(ctx context.Context) error {
 	shmid, err := unix.SysvShmGet(*key, segment.Size, create)
 	created := true
 	for err == unix.EEXIST {
-		// There is one already. If a killed writer left it, it is removed, and
-		// the key is free: ENOENT. If a C reader created it, it is empty, and
-		// we use it. Any other error ends the loop.
-		shmid, err = segment.RemoveLeftover(ctx, *key)
-		created = (err == unix.ENOENT)
-		if created {
+		// There is one already. If a killed writer left it, remove it.
+		err = segment.RemoveLeftover(ctx, *key)
+		if err == nil {
 			shmid, err = unix.SysvShmGet(*key, segment.Size, create)
+		} else if err == segment.ErrAttached {
+			// Open it: perhaps it is empty, and a C reader created it.
+			shmid, err = unix.SysvShmGet(*key, segment.Size, 0)
+			created = false
 		}
 	}
 	if err != nil {
@@ -86,6 +90,9 @@ func run(ctx context.Context) error {
 	shared := segment.View(mem)
 	if !shared.Claim(ctx, created) {
 		unix.SysvShmDetach(mem)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key),
 			segment.InUse(*key))
 	}

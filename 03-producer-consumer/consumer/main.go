@@ -28,8 +28,10 @@ import (
 )
 
 var (
-	key      = flag.Int("key", message.Key, "`key` of the segment")
-	messages = flag.Uint("n", 5, "`number` of messages to receive")
+	key = flag.Int("key", message.Key,
+		"`key` of the segment, hex 0x3039")
+	messages = flag.Uint("n", 5,
+		"`number` of messages to receive, as many as are sent")
 )
 
 func main() {
@@ -50,8 +52,8 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if *key < 1 || *key > 0xffffffff {
-		return fmt.Errorf("-key %d is out of range", *key)
+	if err := segment.CheckKey("-key", *key); err != nil {
+		return err
 	}
 
 	// Wait until a producer has created the segment.

@@ -27,7 +27,8 @@ import (
 )
 
 var (
-	key      = flag.Int("key", message.Key, "`key` of the segment")
+	key = flag.Int("key", message.Key,
+		"`key` of the segment, hex 0x3039")
 	messages = flag.Uint("n", 5, "`number` of messages to send")
 	interval = flag.Duration("interval", 2*time.Second,
 		"`time` from one message to the next")
@@ -51,8 +52,10 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if *key < 1 || *key > 0xffffffff || *interval < 0 {
-		return errors.New("-key or -interval is out of range")
+	if err := segment.CheckKey("-key", *key); err != nil {
+		return err
+	} else if *interval < 0 {
+		return fmt.Errorf("-interval %v is negative", *interval)
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be

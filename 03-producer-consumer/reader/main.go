@@ -26,8 +26,8 @@ import (
 )
 
 var (
-	key    = flag.Int("key", transfer.Key, "`key` of the segment")
-	semKey = flag.Int("semkey", transfer.SemKey, "`key` of the semaphores")
+	key    = flag.Int("key", transfer.Key, "`key` of the segment, hex 0x1234")
+	semKey = flag.Int("semkey", transfer.SemKey, "`key` of the set, hex 0x5678")
 )
 
 func main() {
@@ -48,8 +48,8 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if min(*key, *semKey) < 1 || max(*key, *semKey) > 0xffffffff {
-		return errors.New("-key or -semkey is out of range")
+	if err := transfer.CheckKeys(*key, *semKey); err != nil {
+		return err
 	}
 	// Wait until a writer has created the segment.
 	writer, err := segment.WaitForPeer(ctx, *key, transfer.Size, "writer")
@@ -107,12 +107,12 @@ func run(ctx context.Context) error {
 // receive transfers blocks to standard output, up to the end. While it waits,
 // it calls look. An error of look ends it.
 func receive(shared *transfer.Shared, semid int, look func() error) error {
-	transfer.TwoProcessors()
+	transfer.TwoProcessors() // for speed only: see speed.go
 	transfers, bytes := 0, 0
 	for {
 		// P: wait until we may read.
 		err := transfer.Semop(semid, transfer.Read, -1, look)
-		if err == nil && transfer.NowAndThen(transfers) {
+		if err == nil && transfer.NowAndThen(transfers) { // speed.go
 			err = look()
 		}
 		if err != nil {

@@ -20,6 +20,14 @@ const PollInterval = 10 * time.Millisecond
 
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 
+// CheckKey checks a flag. 0 is IPC_PRIVATE: nobody else finds such an object.
+func CheckKey(name string, key int) error {
+	if key < 1 || key > 0xffffffff {
+		return fmt.Errorf("%s %d is out of range: 1 to 0xffffffff", name, key)
+	}
+	return nil
+}
+
 // RemoveLeftover removes the segment of key if a killed process left it: its
 // creator has ended, and nobody is attached. It returns nil once the key is
 // free. See shmctl(2).
@@ -132,10 +140,10 @@ func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
 func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
 // Runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. See pidfd_open(2).
+// it. If the kernel does not answer, it may run. See pidfd_open(2).
 func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil { // ESRCH, or a container forbids the call
+	if err != nil { // there is none, or a container forbids the call: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)

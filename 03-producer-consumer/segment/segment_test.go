@@ -42,6 +42,24 @@ func TestRuns(t *testing.T) {
 	if Runs(pid) {
 		t.Error("a process that is gone runs")
 	}
+
+	// Where pidfd_open fails, a process that kill finds may run.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
+		t.Fatal(err)
+	}
+	me, gone := Runs(int32(os.Getpid())), Runs(pid)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	if !me || gone {
+		t.Errorf("without pidfd_open: this process runs: %t, one that is "+
+			"gone: %t", me, gone)
+	}
 }
 
 // No key, no segment: there is nothing to wait for, and a signal ends a wait.

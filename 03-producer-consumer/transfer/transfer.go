@@ -6,8 +6,11 @@
 package transfer
 
 import (
+	"errors"
 	"sync/atomic"
 	"unsafe"
+
+	"example.com/shm-by-example/03-producer-consumer/segment"
 )
 
 const (
@@ -24,6 +27,12 @@ const (
 type Shared struct {
 	Cnt atomic.Int32  // offset 0: bytes in Buf; 0 is the end, -1 an error
 	Buf [BufSize]byte // offset 4
+}
+
+// CheckKeys checks the flags -key and -semkey.
+func CheckKeys(key, semKey int) error {
+	return errors.Join(segment.CheckKey("-key", key),
+		segment.CheckKey("-semkey", semKey))
 }
 
 // View lays Shared over an attached segment. It panics if mem is too short.

@@ -28,8 +28,8 @@ import (
 )
 
 var (
-	key    = flag.Int("key", transfer.Key, "`key` of the segment")
-	semKey = flag.Int("semkey", transfer.SemKey, "`key` of the semaphores")
+	key    = flag.Int("key", transfer.Key, "`key` of the segment, hex 0x1234")
+	semKey = flag.Int("semkey", transfer.SemKey, "`key` of the set, hex 0x5678")
 )
 
 func main() {
@@ -50,8 +50,8 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if min(*key, *semKey) < 1 || max(*key, *semKey) > 0xffffffff {
-		return errors.New("-key or -semkey is out of range")
+	if err := transfer.CheckKeys(*key, *semKey); err != nil {
+		return err
 	}
 	if err := removeLeftovers(ctx); err != nil { // of a killed writer
 		return err
@@ -100,15 +100,15 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// send transfers standard input, in blocks as large as they come.
+// send transfers its input, in blocks as they come. For reader see reader.go.
 func send(shared *transfer.Shared, semid int, reader *reader) error {
-	transfer.TwoProcessors()
+	transfer.TwoProcessors() // for speed only, as 64<<10: see speed.go
 	stdin := bufio.NewReaderSize(stdin{reader.check}, 64<<10)
 	for turn, done := 1, false; ; turn++ {
 		// P: wait until we may write. At the end, until all has been read.
 		err := transfer.Semop(semid, transfer.Write, -1, reader.look)
-		if err == nil && (transfer.NowAndThen(turn) || done) {
-			err = reader.meet()
+		if err == nil && (transfer.NowAndThen(turn) || done) { // speed.go
+			err = reader.meet() // is it still the same one?
 		}
 		if err != nil || done {
 			return err

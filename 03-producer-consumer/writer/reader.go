@@ -20,7 +20,8 @@ type reader struct {
 	said         bool  // the writer has said that it waits
 }
 
-// look is called now and then while the writer waits for its turn.
+// look is called every 200 ms while the writer waits for its turn. It notices a
+// signal, and that the reader has ended.
 func (r *reader) look() error {
 	turns := 0
 	for _, num := range []int{transfer.Write, transfer.Read} {
