@@ -173,7 +173,9 @@ func assignmentOf(l *lab, variant int) (string, error) {
 	page := regexp.MustCompile(strings.Join(old, "|")).ReplaceAllStringFunc(string(text),
 		func(found string) string { return instead[found] })
 	title, rest, _ := strings.Cut(page, "\n")
-	return fmt.Sprintf("%s (variant %d)\n%s", title, variant,
+	return fmt.Sprintf("%s (variant %d)\n\nIn this variant the checks that pair your programs with ours are "+
+		"left out, and their points do not count. Its keys and sizes are its own: what the page says "+
+		"of another lab's keys holds for variant 0.\n%s", title, variant,
 		strings.ReplaceAll(rest, "go test -lab DIR", fmt.Sprintf("go test -lab DIR -variant %d", variant))), nil
 }
 
