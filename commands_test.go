@@ -51,16 +51,14 @@ type process struct {
 	ended    chan struct{} // closed when it has been waited for
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
-	creation *creation     // in lab 04
 	removes  bool          // it was told to remove something
 	holds    bool          // the last step was a P
 	toldAt   time.Time     // when it was told the last one
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab
 	woke     int           // when it was first asked how often it woke up, plus 1
-	holder   *holder       // holds its calls, in a lab, or nil
+	holder   *holder       // holds its calls, if it was started with -hold
 	children []int         // file descriptors of what were its children, in a lab
-	watcher  *watcher      // if it was started with -watched
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.

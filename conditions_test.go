@@ -19,39 +19,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the scripts of a lab can look at. Each is asked of the kernel, says
-// whether it is so, and puts into words what is.
-var lookers = map[string]struct {
-	usage string
-	look  func(s *session, args []string) (is bool, state string, err error)
-}{
-	"segment":    {"segment KEY", lookSegment},
-	"segments":   {"segments OP N", lookSegments},
-	"size":       {"size KEY OP N", lookSize},
-	"mode":       {"mode KEY OP OCTAL", lookMode},
-	"attached":   {"attached KEY OP N", lookAttached},
-	"creator":    {"creator KEY NAME", lookCreator},
-	"user":       {"user KEY NAME", lookUser},
-	"maps":       {"maps NAME KEY", lookMaps},
-	"int32":      {"int32 KEY OFFSET OP N", lookNumber(4)},
-	"int64":      {"int64 KEY OFFSET OP N", lookNumber(8)},
-	"letters":    {"letters KEY OFFSET COUNT LETTER", lookLetters},
-	"text":       {"text KEY OFFSET TEXT", lookText},
-	"semaphores": {"semaphores KEY", lookSemaphores},
-	"number":     {"number KEY OP N", lookSemaphoreCount},
-	"value":      {"value KEY NUMBER OP N", lookSemaphore("value", 12)},
-	"waiters":    {"waiters KEY NUMBER OP N", lookSemaphore("number of waiters", 14)},
-	"zwaiters":   {"zwaiters KEY NUMBER OP N", lookSemaphore("number of those that wait for 0", 15)},
-	"last":       {"last KEY NUMBER NAME", lookLast},
-	"stdout":     {"stdout NAME PATTERN", lookOutput(0)},
-	"stderr":     {"stderr NAME PATTERN", lookOutput(1)},
-	"printed":    {"printed NAME OP N", lookPrinted},
-	"status":     {"status NAME STATUS[|STATUS]", lookStatus},
-	"call":       {"call NAME CALL[|CALL]", lookCall},
-	"processes":  {"processes NAME OP N", lookProcesses},
-	"answers":    {"answers NAME", lookAnswers},
-	"object":     {"object NAME", lookObject},
-	"file":       {"file PATTERN", lookFile},
+// A looker asks something of the kernel: it says whether it is so, and puts
+// into words what is.
+type looker = func(s *session, args []string) (is bool, state string, err error)
+
+// conditions are what the scripts of a lab can look at, by their usage. Some
+// labs have more of them.
+var conditions = map[string]looker{
+	"segment KEY":                     lookSegment,
+	"segments OP N":                   lookSegments,
+	"size KEY OP N":                   lookSize,
+	"mode KEY OP OCTAL":               lookMode,
+	"attached KEY OP N":               lookAttached,
+	"creator KEY NAME":                lookCreator,
+	"user KEY NAME":                   lookUser,
+	"maps NAME KEY":                   lookMaps,
+	"int32 KEY OFFSET OP N":           lookNumber(4),
+	"int64 KEY OFFSET OP N":           lookNumber(8),
+	"letters KEY OFFSET COUNT LETTER": lookLetters,
+	"text KEY OFFSET TEXT":            lookText,
+	"semaphores KEY":                  lookSemaphores,
+	"number KEY OP N":                 lookSemaphoreCount,
+	"value KEY NUMBER OP N":           lookSemaphore("value", 12),
+	"waiters KEY NUMBER OP N":         lookSemaphore("number of waiters", 14),
+	"zwaiters KEY NUMBER OP N":        lookSemaphore("number of those that wait for 0", 15),
+	"last KEY NUMBER NAME":            lookLast,
+	"stdout NAME PATTERN":             lookOutput(0),
+	"stderr NAME PATTERN":             lookOutput(1),
+	"printed NAME OP N":               lookPrinted,
+	"status NAME STATUS[|STATUS]":     lookStatus,
+	"call NAME CALL[|CALL]":           lookCall,
+	"processes NAME OP N":             lookProcesses,
+	"answers NAME":                    lookAnswers,
+	"object NAME":                     lookObject,
+	"file PATTERN":                    lookFile,
+	"held NAME [POINT]":               asks(lookHeld),
 }
 
 // look evaluates a condition.
@@ -59,18 +61,23 @@ func (s *session) look(words []string) (is bool, state string, err error) {
 	if len(words) == 0 {
 		return false, "", fmt.Errorf("a condition is missing")
 	}
-	l, ok := lookers[words[0]]
-	if !ok {
-		return false, "", fmt.Errorf("no such condition: %s", words[0])
+	for usage, look := range conditions {
+		args := strings.Fields(usage)
+		if args[0] != words[0] {
+			continue
+		}
+		want := len(args)
+		if last := args[want-1]; len(words) > want && (last == "TEXT" || last == "PATTERN") {
+			words = append(slices.Clone(words[:want-1]), strings.Join(words[want-1:], " "))
+		} else if len(words) == want-1 && last[0] == '[' {
+			words = append(slices.Clone(words), "")
+		}
+		if len(words) != want {
+			return false, "", fmt.Errorf("usage: %s", usage)
+		}
+		return look(s, words[1:])
 	}
-	want := len(strings.Fields(l.usage)) - 1
-	if len(words)-1 > want && (words[0] == "text" || words[0] == "stdout" || words[0] == "stderr") {
-		words = append(slices.Clone(words[:want]), strings.Join(words[want:], " "))
-	}
-	if len(words)-1 != want {
-		return false, "", fmt.Errorf("usage: %s", l.usage)
-	}
-	return l.look(s, words[1:])
+	return false, "", fmt.Errorf("no such condition: %s", words[0])
 }
 
 // sum is a number, or a sum of products: 300x1024+1 or 1024-5.
@@ -342,7 +349,7 @@ func (s *session) at(key, offset string, size int) (part []byte, state string, e
 	return text[n : n+size], "", nil
 }
 
-func lookNumber(size int) func(*session, []string) (bool, string, error) {
+func lookNumber(size int) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		part, state, err := s.at(args[0], args[1], size)
 		if state != "" || err != nil {
@@ -436,7 +443,7 @@ func lookSemaphoreCount(s *session, args []string) (bool, string, error) {
 }
 
 // lookSemaphore looks with semctl GETVAL, GETNCNT or GETZCNT.
-func lookSemaphore(what string, command uintptr) func(*session, []string) (bool, string, error) {
+func lookSemaphore(what string, command uintptr) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		id, state, err := findSemaphores(args[0])
 		if state != "" || err != nil {
@@ -464,7 +471,7 @@ func lookLast(s *session, args []string) (bool, string, error) {
 		number, pid, notUnless(is), args[2]), err
 }
 
-func lookOutput(which int) func(*session, []string) (bool, string, error) {
+func lookOutput(which int) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		re, err := regexp.Compile("(?m)" + args[1])
 		p := s.named(args[0])

@@ -368,7 +368,8 @@ func (t *trial) startSide(side int, command string) (*process, error) {
 			t.at.change(cmd)
 		} else if t.at.side != both {
 			started, err = watch(cmd, func(c call) (f fate) {
-				if t.calls[c.name]++; c.name == t.at.name && t.calls[c.name] == t.at.n {
+				name := watched[c.nr].name
+				if t.calls[name]++; name == t.at.name && t.calls[name] == t.at.n {
 					t.removes = c.removes()
 					return t.at.fate
 				}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -23,22 +24,19 @@ import (
 // and steps of a peer that has a child.
 
 func init() {
-	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
-		l := lookers[name]
-		l.usage, l.look = usage, look
-		lookers[name] = l
-	}
-	add("byte", "byte KEY OFFSET OP N", lookByte)
-	add("looks", "looks NAME", lookLooks)
-	add("sleeps", "sleeps NAME", lookSleeps)
-	add("repeats", "repeats NAME OP N", lookRepeats)
-	add("pace", "pace NAME FROM TO OP MILLISECONDS", lookPace)
-	add("blocks", "blocks KEY LETTERS", lookBlocks)
-	add("spacing", "spacing OP MILLISECONDS", lookSpacing)
-	add("cleared", "cleared", lookCleared)
-	add("gap", "gap NAME OP MILLISECONDS", lookGap)
-	add("speaks", "speaks NAME", lookSpeaks)
-	add("succeeded", "succeeded NAME", lookSucceeded)
+	maps.Copy(conditions, map[string]looker{
+		"byte KEY OFFSET OP N":              lookByte,
+		"looks NAME":                        lookLooks,
+		"sleeps NAME":                       lookSleeps,
+		"repeats NAME OP N":                 lookRepeats,
+		"pace NAME FROM TO OP MILLISECONDS": lookPace,
+		"blocks KEY LETTERS":                lookBlocks,
+		"spacing OP MILLISECONDS":           lookSpacing,
+		"cleared":                           lookCleared,
+		"gap NAME OP MILLISECONDS":          lookGap,
+		"speaks NAME":                       lookSpeaks,
+		"succeeded NAME":                    lookSucceeded,
+	})
 	moreSteps["child"] = (*player).childDoes
 	moreSteps["kill-child"] = (*player).killChild
 	moreSteps["catch"] = (*player).catch

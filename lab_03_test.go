@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -27,21 +28,17 @@ import (
 func init() {
 	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
 
-	add := func(usage string, look func(*session, []string) (bool, string, error)) {
-		name, _, _ := strings.Cut(usage, " ")
-		l := lookers[name]
-		l.usage, l.look = usage, look
-		lookers[name] = l
-	}
-	add("key KEY OP N", func(_ *session, args []string) (bool, string, error) {
-		return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
+	maps.Copy(conditions, map[string]looker{
+		"key KEY OP N": func(_ *session, args []string) (bool, string, error) {
+			return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
+		},
+		"semmode KEY OP OCTAL": lookSemaphoreMode,
+		"woke NAME OP N":       lookWoke,
+		"unread NAME OP N":     lookUnread,
+		"received NAME FILE":   lookReceived,
+		"stopped NAME":         lookStopped,
+		"lines NAME OP N":      lookLines,
 	})
-	add("semmode KEY OP OCTAL", lookSemaphoreMode)
-	add("woke NAME OP N", lookWoke)
-	add("unread NAME OP N", lookUnread)
-	add("received NAME FILE", lookReceived)
-	add("stopped NAME", lookStopped)
-	add("lines NAME OP N", lookLines)
 
 	moreSteps["open"] = (*player).open
 	moreSteps["send"] = (*player).send

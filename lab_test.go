@@ -30,15 +30,21 @@ type lab struct {
 	programs       []string
 	// values are what the assignment says: keys, sizes and so on, as
 	// variables of the scripts. Variant 0 is the tutorial's.
-	values func(variant int) map[string]string
+	values  func(variant int) map[string]string
+	decider func() decider // of the calls of its programs, or nil
 }
 
 var labs = []*lab{
-	{"01", "01-shm-write-read", []string{"writer", "reader"}, values01},
-	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03},
-	{"04", "04-semaphore-counter", []string{"counter"}, values04},
-	{"05", "05-pthread-style-mutex", []string{"mutex"}, values05},
-	{"06", "06-offsets", []string{"offsets"}, values06},
+	{"01", "01-shm-write-read", []string{"writer", "reader"}, values01, nil},
+	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03, nil},
+	{"04", "04-semaphore-counter", []string{"counter"}, values04,
+		func() decider { return creation04{} }},
+	{"05", "05-pthread-style-mutex", []string{"mutex"}, values05,
+		func() decider { return &mutex05{kind: -1} }},
+	{"06", "06-offsets", []string{"offsets"}, values06,
+		func() decider {
+			return &walk06{calls: map[string][]int{}, before: map[int]map[uint64]bool{}, where: map[int]map[uint64]bool{}}
+		}},
 }
 
 // ours is our own program of this name.
@@ -74,7 +80,7 @@ const (
 
 var (
 	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start(?:-creating)? \S+|status \S+)((?: -\S+)*) (\S+)`)
+	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
 )
 
 // readLab reads the scripts of a lab.
@@ -446,14 +452,14 @@ var moreCommands = map[string]labCommand{}
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
 	usages := map[string]labCommand{
-		"start":   {"start NAME [-hold=CALL,...] [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"start":   {"start NAME [-hold=POINT,...] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
 		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},
 		"hold":    {"hold NAME [LINE]", 1, plain((*session).hold)},
-		"release": {"release NAME [CALL]", 1, plain((*session).release)},
+		"release": {"release NAME [POINT]", 1, plain((*session).release)},
 		"see":     {"see CONDITION", 1, (*session).see},
 		"await":   {"await [-within=TIME] CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
@@ -522,16 +528,12 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is running already", name)
 	}
 	delete(run.finished, name)
-	var h *holder
-	if what, ok := strings.CutPrefix(args[1], "-hold="); ok {
-		h = newHolder(what)
-		args = args[1:]
-	}
 	args = args[1:]
-	if point, watched := strings.CutPrefix(args[0], "-watched="); watched {
-		w, err := newWatcher(point)
+	var h *holder
+	if points, is := strings.CutPrefix(args[0], "-hold="); is {
+		var err error
+		h, err = newHolder(run.sub.lab, points)
 		ts.Check(err)
-		run.box.watcher = w
 		args = args[1:]
 	}
 	file, input := strings.CutPrefix(args[0], "-stdin=")
@@ -563,21 +565,21 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Check(err)
 		defer r.Close()
 		s.open = append(s.open, keyboard)
-		p, err = run.box.start(built, r, "peer")
+		p, err = run.box.start(nil, built, r, "peer")
 	case !slices.Contains(run.sub.lab.programs, program):
 		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
 	case ours:
 		path := run.sub.ours(program)
-		p, err = run.box.startHeld(h, filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
+		p, err = run.box.start(h, filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
 	default:
-		p, err = run.box.startHeld(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
+		p, err = run.box.start(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
 		run.cause = "the program cannot be started; try it in an empty directory"
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
-	p.keyboard, p.holder = keyboard, h
+	p.keyboard = keyboard
 	s.running[name] = p
 }
 
@@ -799,7 +801,8 @@ func withoutMissed(got, want string) (seen string) {
 }
 
 // hold stops a program when it prints something next, or, with a line, when it
-// prints something after that. release lets it go.
+// prints something after that. release lets it go, and so it does with calls
+// that are held.
 func (s *session) hold(ts *testscript.TestScript, args []string) {
 	p, room := s.process(ts, args[0]), 0
 	if len(args) > 1 {
@@ -809,11 +812,21 @@ func (s *session) hold(ts *testscript.TestScript, args []string) {
 }
 
 func (s *session) release(ts *testscript.TestScript, args []string) {
+	p, point := s.named(args[0]), ""
 	if len(args) > 1 {
-		s.releaseCall(ts, args)
-		return
+		point = args[1]
 	}
-	s.process(ts, args[0]).captured[0].releaseOutput()
+	switch {
+	case p == nil:
+		ts.Fatalf("%s was not started", args[0])
+	case p.holder != nil:
+		p.holder.release(point)
+	case point != "":
+		ts.Fatalf("start %s with -hold=%s", args[0], point)
+	}
+	if point == "" {
+		p.captured[0].releaseOutput()
+	}
 }
 
 // named is a program that runs or has run.
