@@ -52,7 +52,7 @@ type process struct {
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
 	removes  bool          // it was told to remove something
-	holds    bool          // the last step was a P
+	holds    bool          // the last step was a P, or locked a mutex
 	toldAt   time.Time     // when it was told the last one
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab
@@ -110,9 +110,10 @@ func (p *process) within(patience time.Duration) bool {
 	}
 }
 
-func (p *process) kill() {
+// kill tells whether it has ended then: the kernel may keep it.
+func (p *process) kill() bool {
 	p.cmd.Process.Kill()
-	<-p.ended
+	return p.within(untilTime)
 }
 
 func (p *process) stdout() string { return p.output(0, p.out) }
@@ -594,7 +595,9 @@ func (s *session) end(t testscript.T) {
 		if ok {
 			result.Errorf("%s was started and never waited for", name)
 		}
-		p.kill()
+		if !p.kill() {
+			result.Errorf("%s cannot be killed", name)
+		}
 	}
 	for _, f := range s.open {
 		f.Close()

@@ -51,6 +51,7 @@ var conditions = map[string]looker{
 	"call NAME CALL[|CALL]":           lookCall,
 	"processes NAME OP N":             lookProcesses,
 	"answers NAME":                    lookAnswers,
+	"locks NAME":                      lookLocks,
 	"object NAME":                     lookObject,
 	"file PATTERN":                    lookFile,
 	"held NAME [POINT]":               asks(lookHeld),

@@ -600,8 +600,9 @@ func atCalls(x *experiment, p pair, k kind) {
 				err = t.asUsual()
 			}
 			t.end()
-			if t.gone != nil { // so that it counts no more
-				<-t.gone
+			// So that it counts no more.
+			if t.gone != nil && !eventually(scriptTime, func() bool { return closed(t.gone) }) {
+				err = errors.Join(err, errors.New("a process is left"))
 			}
 			for name, n := range t.calls {
 				for i := range min(n, k.few) {

@@ -270,8 +270,16 @@ func lookSpacing(s *session, args []string) (bool, string, error) {
 func (c *capture) holdOutput(room int) error {
 	parked := make(chan struct{})
 	c.lock.Lock()
-	c.held, c.parked = make(chan struct{}), parked
+	held, ended := c.held != nil, c.closed
+	if !held && !ended {
+		c.held, c.parked = make(chan struct{}), parked
+	}
 	c.lock.Unlock()
+	if held {
+		return errors.New("its output is held already")
+	} else if ended {
+		return nil
+	}
 	if err := c.r.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
@@ -298,7 +306,9 @@ func (c *capture) holdOutput(room int) error {
 			for size -= room; err == nil && size > 0; size -= min(size, page) {
 				var n int
 				n, err = unix.Write(w, make([]byte, min(size, page)))
+				c.lock.Lock()
 				c.filling += max(n, 0)
+				c.lock.Unlock()
 			}
 			failed = err
 			return

@@ -12,11 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -69,8 +69,9 @@ type labScript struct {
 	points     float64
 	tier       string // basic, interop or robust
 	limit      time.Duration
-	pairings   [][]string // in each, these programs are ours
-	needs      []string   // programs of the student
+	hung       time.Duration // after so long it is the grader that hangs
+	pairings   [][]string    // in each, these programs are ours
+	needs      []string      // programs of the student
 }
 
 const (
@@ -123,6 +124,7 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 			s.needs = append(s.needs, m[2])
 		}
 	}
+	s.hung = 2*time.Minute + 3*s.limit
 	if s.points <= 0 || !slices.Contains([]string{"basic", "interop", "robust"}, s.tier) {
 		err = errors.Join(err, fmt.Errorf("%s: wants the lines \"# points: N\" and "+
 			"\"# tier: basic|interop|robust\"", file))
@@ -203,21 +205,21 @@ func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
 		}
 		v.pairing = strings.Join(who, ", ")
 	}
-	r := new(recorder)
-	func() {
-		defer func() { // a fault of the grader is not the student's
-			if p := recover(); p != nil {
-				r.failed = true
-				fmt.Fprintf(&r.printed, "panic: %v\n%s", p, debug.Stack())
-			}
-		}()
-		params := scriptParams(nil)
-		params.Files = []string{script.file}
-		params.Cmds = labCommands()
-		params.UpdateScripts = false
-		params.Setup = run.setup
-		testscript.RunT(r, params)
-	}()
+	// A fault of the grader is not the student's.
+	r := &recorder{limit: script.hung, kill: func() {
+		if p := run.init.Load(); p != nil {
+			p.Kill()
+		}
+	}}
+	params := scriptParams(nil)
+	params.Files = []string{script.file}
+	params.Cmds = labCommands()
+	params.UpdateScripts = false
+	params.Setup = run.setup
+	testscript.RunT(r, params)
+	if r.stuck != "" {
+		return verdict{status: "error", seen: fmt.Sprintf("the script hung for %v", r.limit), printed: r.stuck}
+	}
 	v.printed = r.printed.String()
 	if run.box != nil {
 		v.sandbox = run.box.dir
@@ -293,10 +295,11 @@ type labRun struct {
 	script   *labScript
 	ours     []string
 	box      *sandbox
-	left     time.Duration // until the script's limit
-	failure  string        // what was seen; empty if nothing failed
-	causes   []cause       // the last group of likely lines
-	grouping bool          // the last command was likely
+	init     atomic.Pointer[os.Process] // process 1 of the sandbox, if it has one
+	left     time.Duration              // until the script's limit
+	failure  string                     // what was seen; empty if nothing failed
+	causes   []cause                    // the last group of likely lines
+	grouping bool                       // the last command was likely
 	cause    string
 	finished map[string]*process
 	values   map[string]string // of the assignment
@@ -338,6 +341,9 @@ func (run *labRun) setup(env *testscript.Env) error {
 	if run.box, err = newSandbox(dir, run.sub.dir); err != nil {
 		return err
 	}
+	if run.box.init != nil {
+		run.init.Store(run.box.init.cmd.Process)
+	}
 	env.Defer(func() { s.endLab(env.T()) })
 	values := run.sub.lab.values(run.sub.variant)
 	if letter := values["FTOK"]; letter != "" { // the key is ftok("/tmp", letter)
@@ -370,7 +376,10 @@ func (s *session) endLab(t testscript.T) {
 	for name, p := range s.running {
 		t.Log(fmt.Sprintf("%s: %v", name, p))
 	}
-	run.box.end()
+	if err := run.box.end(); err != nil {
+		run.failure = "" // it is the grader's fault
+		t.(interface{ Errorf(string, ...any) }).Errorf("%v", err)
+	}
 	for _, p := range s.running {
 		p.forgetChildren()
 	}

@@ -68,9 +68,10 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	p.told++
 	p.toldAt = time.Now()
 	p.removes = p.removes || words[0] == "rmsem" || words[0] == "remove"
-	if words[0] != "int32" && words[0] != "attach" {
-		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
+	if words[0] != "int32" && words[0] != "attach" && words[0] != "add" {
+		p.holds = words[0] == "lock" || words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
 	}
+	p.keyboard.SetWriteDeadline(time.Now().Add(s.lab.left))
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}
@@ -106,6 +107,13 @@ func lookAnswers(s *session, args []string) (bool, string, error) {
 	}
 	n := p.told - p.answers()
 	return n == 0, fmt.Sprintf("%s still waits with its step", args[0]), nil
+}
+
+// lookLocks tells whether the last that a peer did was to take a lock.
+func lookLocks(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	is := p != nil && p.holds && p.answers() == p.told
+	return is, args[0] + " has " + notUnless(is) + "taken a lock last", nil
 }
 
 // play is the program "peer".

@@ -261,15 +261,17 @@ func (b *sandbox) add(cmd *exec.Cmd) (*process, error) {
 }
 
 // end kills all that is left in the sandbox.
-func (b *sandbox) end() {
-	if b.init != nil {
-		b.init.kill()
+func (b *sandbox) end() (err error) {
+	if b.init != nil && !b.init.kill() {
+		err = errors.New("process 1 of the sandbox cannot be killed")
 	}
 	for _, p := range b.running {
 		if !p.within(0) {
 			unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
 		}
-		p.kill()
+		if err == nil && !p.kill() {
+			err = fmt.Errorf("process %d cannot be killed", p.cmd.Process.Pid)
+		}
 	}
 	if b.init == nil {
 		killOrphans()
@@ -277,21 +279,20 @@ func (b *sandbox) end() {
 	if haveWorlds {
 		unix.Unmount(b.dir, unix.MNT_DETACH) // or the directory cannot be removed
 	}
+	return err
 }
 
 // killOrphans kills the children of this process that it has not started: it
 // has inherited them. Without namespaces one script is run at a time.
 func killOrphans() {
-	for range 100 {
+	eventually(time.Second, func() bool {
 		orphans := children(os.Getpid())
 		for _, pid := range orphans {
 			unix.Kill(pid, unix.SIGKILL)
-			unix.Wait4(pid, nil, 0, nil)
+			unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		}
-		if len(orphans) == 0 {
-			return
-		}
-	}
+		return len(orphans) == 0
+	})
 }
 
 // children are the processes that a process has started and not yet waited
@@ -482,6 +483,7 @@ type capture struct {
 	lines        []time.Time   // when the first lines came
 	held, parked chan struct{} // see holdOutput
 	filling      int           // bytes of its filling that are still in the pipe
+	closed       bool          // it cannot be held any more
 }
 
 func newCapture() (*capture, error) {
@@ -523,6 +525,9 @@ func (c *capture) follow() {
 // close is called when the program has ended. Another process may still have
 // its standard output, so the end of the pipe may not come.
 func (c *capture) close() {
+	c.lock.Lock()
+	c.closed = true
+	c.lock.Unlock()
 	c.releaseOutput()
 	for last, n := int64(-1), 0; n < 100; n++ {
 		select {
