@@ -46,15 +46,25 @@ var conditions = map[string]looker{
 	"last KEY NUMBER NAME":            lookLast,
 	"stdout NAME PATTERN":             lookOutput(0),
 	"stderr NAME PATTERN":             lookOutput(1),
-	"printed NAME OP N":               lookPrinted,
-	"status NAME STATUS[|STATUS]":     lookStatus,
-	"call NAME CALL[|CALL]":           lookCall,
+	"printed NAME OP N":               ofProgram(lookPrinted),
+	"status NAME STATUS[|STATUS]":     ofProgram(lookStatus),
+	"call NAME CALL[|CALL]":           ofProgram(lookCall),
 	"processes NAME OP N":             lookProcesses,
-	"answers NAME":                    lookAnswers,
+	"answers NAME":                    ofProgram(lookAnswers),
 	"locks NAME":                      lookLocks,
 	"object NAME":                     lookObject,
 	"file PATTERN":                    lookFile,
 	"held NAME [POINT]":               asks(lookHeld),
+}
+
+// ofProgram makes a looker of one that looks at a program.
+func ofProgram(look func(s *session, p *process, args []string) (bool, string, error)) looker {
+	return func(s *session, args []string) (bool, string, error) {
+		if p := s.named(args[0]); p != nil {
+			return look(s, p, args)
+		}
+		return false, args[0] + " was not started", nil
+	}
 }
 
 // look evaluates a condition.
@@ -281,17 +291,50 @@ func lookMaps(s *session, args []string) (bool, string, error) {
 	return false, fmt.Sprintf("%s has not attached segment %s", args[0], args[1]), nil
 }
 
-// mapping is where a process has a segment, by its id. See shmop(2).
-func mapping(pid, id int) (address uint64, ok bool) {
+// An area is a part of a process's memory. See proc_pid_maps(5).
+type area struct {
+	from, to uint64
+	segment  int // the id of the segment that it is, or -1
+}
+
+func areas(pid int) (all []area) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	for line := range strings.Lines(string(text)) {
+		a := area{segment: -1}
 		fields := strings.Fields(line)
-		if len(fields) > 5 && fields[4] == strconv.Itoa(id) && strings.HasPrefix(fields[5], "/SYSV") {
-			fmt.Sscanf(fields[0], "%x-", &address)
-			return address, true
+		if n, _ := fmt.Sscanf(fields[0], "%x-%x", &a.from, &a.to); n != 2 {
+			continue
+		}
+		if len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
+			a.segment, _ = strconv.Atoi(fields[4])
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// segmentsOf are the areas where a process has System V segments.
+func segmentsOf(pid int) []area {
+	return slices.DeleteFunc(areas(pid), func(a area) bool { return a.segment < 0 })
+}
+
+// mapping is where a process has a segment, by its id.
+func mapping(pid, id int) (address uint64, ok bool) {
+	for _, a := range segmentsOf(pid) {
+		if a.segment == id {
+			return a.from, true
 		}
 	}
 	return 0, false
+}
+
+// memoryOf reads the memory of a process.
+func memoryOf(pid int, address uint64, into []byte) (n int) {
+	if f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
+		n, _ = f.ReadAt(into, int64(address))
+		f.Close()
+	}
+	return n
 }
 
 // contents is what a segment holds now. It is read from the memory of a
@@ -307,16 +350,8 @@ func (s *session) contents(key string) (text []byte, state string, err error) {
 			continue
 		}
 		for _, pid := range tree(p.cmd.Process.Pid) {
-			address, ok := mapping(pid, g.id)
-			if !ok {
-				continue
-			}
-			if f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
-				n, _ := f.ReadAt(text, int64(address))
-				f.Close()
-				if n == len(text) {
-					return text, "", nil
-				}
+			if address, ok := mapping(pid, g.id); ok && memoryOf(pid, address, text) == len(text) {
+				return text, "", nil
 			}
 		}
 	}
@@ -490,11 +525,7 @@ func lookOutput(which int) looker {
 }
 
 // lookPrinted counts the bytes on standard output.
-func lookPrinted(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookPrinted(s *session, p *process, args []string) (bool, string, error) {
 	c := p.captured[0]
 	c.lock.Lock()
 	defer c.lock.Unlock()
@@ -502,11 +533,7 @@ func lookPrinted(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("%s has printed %d bytes", args[0], c.size), err
 }
 
-func lookStatus(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookStatus(s *session, p *process, args []string) (bool, string, error) {
 	got := p.status()
 	is := got != "running" && isStatus(got, args[1]) ||
 		slices.Contains(strings.Split(args[1], "|"), got)
@@ -563,11 +590,7 @@ func waitsIn(pid int) (names []string) {
 	return names
 }
 
-func lookCall(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookCall(s *session, p *process, args []string) (bool, string, error) {
 	if p.within(0) {
 		return false, args[0] + " " + ending(p.status()), nil
 	}

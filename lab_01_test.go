@@ -28,23 +28,18 @@ func init() {
 		"byte KEY OFFSET OP N":              lookByte,
 		"looks NAME":                        lookLooks,
 		"sleeps NAME":                       lookSleeps,
-		"repeats NAME OP N":                 lookRepeats,
-		"pace NAME FROM TO OP MILLISECONDS": lookPace,
+		"repeats NAME OP N":                 ofProgram(lookRepeats),
+		"pace NAME FROM TO OP MILLISECONDS": ofProgram(lookPace),
 		"blocks KEY LETTERS":                lookBlocks,
 		"spacing OP MILLISECONDS":           lookSpacing,
 		"cleared":                           lookCleared,
 		"gap NAME OP MILLISECONDS":          lookGap,
-		"speaks NAME":                       lookSpeaks,
-		"succeeded NAME":                    lookSucceeded,
+		"speaks NAME":                       ofProgram(lookSpeaks),
+		"succeeded NAME":                    ofProgram(lookSucceeded),
 	})
 	moreSteps["child"] = (*player).childDoes
 	moreSteps["kill-child"] = (*player).killChild
 	moreSteps["catch"] = (*player).catch
-	moreSteps["wait"] = func(_ *player, args []string) error {
-		n, err := strconv.Atoi(args[0])
-		time.Sleep(time.Duration(n) * time.Millisecond)
-		return err
-	}
 }
 
 func lookByte(s *session, args []string) (bool, string, error) {
@@ -136,11 +131,7 @@ func processorTime(pid int) int {
 }
 
 // lookRepeats counts how often a line on standard error was repeated.
-func lookRepeats(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookRepeats(s *session, p *process, args []string) (bool, string, error) {
 	count, most, line := map[string]int{}, 0, ""
 	for text := range strings.Lines(p.stderr()) {
 		if count[text]++; count[text] > most {
@@ -152,11 +143,7 @@ func lookRepeats(s *session, args []string) (bool, string, error) {
 }
 
 // lookPace compares the time between two lines on standard output.
-func lookPace(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookPace(s *session, p *process, args []string) (bool, string, error) {
 	from, e1 := strconv.Atoi(args[1])
 	to, e2 := strconv.Atoi(args[2])
 	if err := errors.Join(e1, e2); err != nil {
@@ -238,20 +225,12 @@ func lookGap(s *session, args []string) (bool, string, error) {
 }
 
 // lookSpeaks tells whether a program has printed anything.
-func lookSpeaks(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSpeaks(s *session, p *process, args []string) (bool, string, error) {
 	return p.stdout()+p.stderr() != "", args[0] + " has printed nothing", nil
 }
 
 // lookSucceeded tells whether a peer could do the last step that it was told.
-func lookSucceeded(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSucceeded(s *session, p *process, args []string) (bool, string, error) {
 	answer := lastLine(p.stdout())
 	return answer == "done", strings.TrimPrefix(answer, "error: "), nil
 }

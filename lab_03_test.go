@@ -33,11 +33,11 @@ func init() {
 			return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
 		},
 		"semmode KEY OP OCTAL": lookSemaphoreMode,
-		"woke NAME OP N":       lookWoke,
+		"woke NAME OP N":       ofProgram(lookWoke),
 		"unread NAME OP N":     lookUnread,
 		"received NAME FILE":   lookReceived,
 		"stopped NAME":         lookStopped,
-		"lines NAME OP N":      lookLines,
+		"lines NAME OP N":      ofProgram(lookLines),
 	})
 
 	moreSteps["open"] = (*player).open
@@ -46,11 +46,6 @@ func init() {
 	moreSteps["receive"] = (*player).receive
 	moreSteps["next"] = (*player).next
 	moreSteps["leave"] = (*player).leave
-	moreSteps["pause"] = func(_ *player, args []string) error {
-		seconds, err := strconv.ParseFloat(args[0], 64)
-		time.Sleep(time.Duration(seconds * float64(time.Second)))
-		return err
-	}
 	moreSteps["spawn"] = (*player).spawn
 	moreSteps["die"] = func(*player, []string) error { return unix.Kill(os.Getpid(), unix.SIGKILL) }
 }
@@ -116,11 +111,7 @@ func lookSemaphoreMode(s *session, args []string) (bool, string, error) {
 
 // lookWoke counts how often a program has woken up since the script asked
 // first.
-func lookWoke(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookWoke(s *session, p *process, args []string) (bool, string, error) {
 	if p.within(0) {
 		return false, args[0] + " " + ending(p.status()), nil
 	}
@@ -178,11 +169,7 @@ func lookStopped(s *session, args []string) (bool, string, error) {
 }
 
 // lookLines counts the lines on standard error.
-func lookLines(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookLines(s *session, p *process, args []string) (bool, string, error) {
 	n := strings.Count(p.stderr(), "\n")
 	is, err := compare(int64(n), args[1], args[2])
 	return is, fmt.Sprintf("%s has printed %d lines on standard error", args[0], n), err

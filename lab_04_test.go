@@ -37,9 +37,9 @@ func init() {
 		"polls KEY":             lookPolls,
 		"refused":               lookRefused,
 		"once KEY NAME":         lookOnce,
-		"age NAME OP SECONDS":   lookAge,
-		"since NAME OP SECONDS": lookSince,
-		"settled NAME":          lookSettled,
+		"age NAME OP SECONDS":   ofProgram(lookAge),
+		"since NAME OP SECONDS": ofProgram(lookSince),
+		"settled NAME":          ofProgram(lookSettled),
 	})
 }
 
@@ -129,20 +129,12 @@ func lookLine(s *session, args []string) (bool, string, error) {
 
 // lookAge is for how long a program runs. The machine may be slow: so only
 // "at least" is a proof.
-func lookAge(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookAge(s *session, p *process, args []string) (bool, string, error) {
 	return lookTime(time.Since(p.started), args, "after it was started")
 }
 
 // lookSince is how long ago a peer was told something.
-func lookSince(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSince(s *session, p *process, args []string) (bool, string, error) {
 	return lookTime(time.Since(p.toldAt), args, "after the lock was given back")
 }
 
@@ -157,11 +149,7 @@ func lookTime(passed time.Duration, args []string, what string) (bool, string, e
 }
 
 // lookSettled tells whether all threads of a program sleep.
-func lookSettled(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSettled(s *session, p *process, args []string) (bool, string, error) {
 	for _, pid := range tree(p.cmd.Process.Pid) {
 		if !idle(pid, "S") {
 			return false, args[0] + " does not sleep", nil

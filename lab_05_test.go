@@ -6,15 +6,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -63,7 +60,10 @@ func (*mutex05) missing(name, point string) string {
 }
 
 func (d *mutex05) at(c call) []string {
-	start, _ := attachedBy(c.thread)
+	var start uint64 // of the segment, or 0
+	if all := segmentsOf(c.thread); len(all) > 0 {
+		start = all[0].from
+	}
 	switch c.nr {
 	case unix.SYS_SHMCTL:
 		if d.kind >= 0 {
@@ -100,26 +100,6 @@ func (d *mutex05) at(c call) []string {
 		return []string{"fork"}
 	}
 	return nil
-}
-
-// attachedBy is where a thread's process has attached a segment.
-func attachedBy(thread int) (start, end uint64) {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", thread))
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
-			fmt.Sscanf(fields[0], "%x-%x", &start, &end)
-			return start, end
-		}
-	}
-	return 0, 0
-}
-
-func memoryOf(thread int, address uint64, into []byte) (n int) {
-	if f, err := os.Open(fmt.Sprintf("/proc/%d/mem", thread)); err == nil {
-		n, _ = f.ReadAt(into, int64(address))
-		f.Close()
-	}
-	return n
 }
 
 // noteChildren keeps in mind which children a program has now: they may
@@ -165,7 +145,7 @@ func init() {
 		"kind KEY OP N":           lookKind,
 		"marked KEY":              lookMarked,
 		"firstkind NAME OP N":     asks(lookFirstKind),
-		"children NAME OP N":      lookChildren,
+		"children NAME OP N":      ofProgram(lookChildren),
 		"threads NAME OP N":       asks(lookThreads),
 	})
 	moreSteps["lock"] = lockStep
@@ -173,8 +153,6 @@ func init() {
 	moreSteps["hand"] = handStep
 	moreSteps["add"] = addStep
 	moreSteps["own"] = ownStep
-	moreSteps["keep"] = keepStep
-	moreSteps["zombie"] = zombieStep
 }
 
 // lookFutex counts the processes of a program that sleep in futex(2) on the
@@ -262,11 +240,7 @@ func lookFirstKind(_ *session, _ *holder, d *mutex05, args []string) (bool, stri
 
 // lookChildren counts those children that a program had at the last signal,
 // and that still run, whatever became of the program.
-func lookChildren(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookChildren(s *session, p *process, args []string) (bool, string, error) {
 	n := p.childrenRun()
 	is, err := compare(n, args[1], args[2])
 	return is, fmt.Sprintf("of the child processes of %s, %d still run", args[0], n), err
@@ -385,51 +359,18 @@ func addStep(p *player, args []string) error {
 // own OFFSET makes a student's child process the owner of the mutex that the
 // peer has locked: as if the child had locked it.
 func ownStep(p *player, args []string) error {
-	attached := map[int]int{} // processes that have a segment, and their parents
+	parents := map[int]int{} // processes that have a segment, and their parents
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, dir := range dirs {
 		pid, _ := strconv.Atoi(filepath.Base(dir))
-		text, _ := os.ReadFile(dir + "/stat")
-		_, after, _ := strings.Cut(string(text), ") ")
-		var state string
-		var parent int
-		fmt.Sscan(after, &state, &parent)
-		if start, _ := attachedBy(pid); start != 0 {
-			attached[pid] = parent
+		if len(segmentsOf(pid)) > 0 {
+			parents[pid], _ = strconv.Atoi(statusField(pid, "PPid"))
 		}
 	}
-	for pid, parent := range attached {
-		if _, ok := attached[parent]; ok {
+	for pid, parent := range parents {
+		if _, ok := parents[parent]; ok {
 			return p.setOwner(args[0], pid, 1)
 		}
 	}
 	return errors.New("there is no child process that has attached the segment")
-}
-
-// keep TIME does nothing for so long: a C program keeps the mutex, say.
-func keepStep(_ *player, args []string) error {
-	d, err := time.ParseDuration(args[0])
-	time.Sleep(d)
-	return err
-}
-
-// zombie STEPS, separated by commas, has a child process do steps and end. The
-// peer does not wait for the child, which so becomes a zombie.
-func zombieStep(_ *player, args []string) error {
-	cmd := exec.Command("/proc/self/exe")
-	cmd.Args[0] = "peer"
-	steps, _, _ := strings.Cut(strings.Join(args, " "), "  ")
-	cmd.Stdin = strings.NewReader(strings.ReplaceAll(steps, ", ", "\n"))
-	out, err := cmd.StdoutPipe()
-	if err == nil {
-		err = cmd.Start()
-	}
-	if err != nil {
-		return err
-	}
-	text, err := io.ReadAll(out) // until it has ended
-	if _, failed, ok := strings.Cut(string(text), "error: "); ok {
-		err = errors.New(failed)
-	}
-	return err
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -110,13 +109,8 @@ func (d *walk06) at(c call) (points []string) {
 // attaches are the addresses at which a process has System V segments.
 func attaches(pid int) map[uint64]bool {
 	all := map[uint64]bool{}
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
-			var address uint64
-			fmt.Sscanf(fields[0], "%x-", &address)
-			all[address] = true
-		}
+	for _, a := range segmentsOf(pid) {
+		all[a.from] = true
 	}
 	return all
 }
@@ -130,7 +124,7 @@ func init() {
 		"over NAME":              asks(lookOver),
 		"list KEY VALUES":        lookList,
 		"link KEY INDEX OP N":    lookLink,
-		"values NAME LIST":       lookValues,
+		"values NAME LIST":       ofProgram(lookValues),
 		"blank KEY":              lookBlank,
 		"fixed NAME":             asks(lookFixed),
 		"unchanged KEY":          lookUnchanged,
@@ -191,28 +185,16 @@ func lookAddresses(s *session, h *holder, d *walk06, args []string) (bool, strin
 	if state != "" || err != nil {
 		return false, state, err
 	}
-	type area struct{ from, to uint64 }
-	var areas, segments []area
+	var all, segments []area
 	for _, pid := range d.seen {
-		lines, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-		for line := range strings.Lines(string(lines)) {
-			var a area
-			fields := strings.Fields(line)
-			if n, _ := fmt.Sscanf(fields[0], "%x-%x", &a.from, &a.to); n != 2 {
-				continue
-			}
-			areas = append(areas, a)
-			if len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
-				segments = append(segments, a)
-			}
-		}
+		all, segments = append(all, areas(pid)...), append(segments, segmentsOf(pid)...)
 	}
 	in := func(n uint64, mask uint64) func(area) bool {
 		return func(a area) bool { return n-a.from&mask < a.to-a.from && n >= a.from&mask }
 	}
 	for at := 0; at+8 <= len(text); at += 8 {
 		word := binary.LittleEndian.Uint64(text[at:])
-		if word >= 1<<16 && slices.ContainsFunc(areas, in(word, ^uint64(0))) {
+		if word >= 1<<16 && slices.ContainsFunc(all, in(word, ^uint64(0))) {
 			return true, fmt.Sprintf("the word at offset %d, %#x, is an address of the process", at, word), nil
 		}
 	}
@@ -247,9 +229,8 @@ func lookPatient(s *session, h *holder, d *walk06, args []string) (bool, string,
 
 // runs tells whether a process has not ended.
 func runs(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, after, _ := strings.Cut(string(text), ") ")
-	return err == nil && after != "" && after[0] != 'Z' && after[0] != 'X'
+	state := statusField(pid, "State")
+	return state != "" && state != "Z" && state != "X"
 }
 
 // lookOver tells whether all processes of a program have ended.
@@ -346,11 +327,7 @@ func lookLink(s *session, args []string) (bool, string, error) {
 // lookValues tells whether a program has printed lines with these values, and
 // no others: "7,11", or "1000..1254". The lines of the assignment, character
 // for character, are for the command output.
-func lookValues(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookValues(s *session, p *process, args []string) (bool, string, error) {
 	var got []string
 	for _, m := range valueLine.FindAllStringSubmatch(p.stdout(), -1) {
 		got = append(got, m[1])
@@ -372,17 +349,10 @@ func lookValues(s *session, args []string) (bool, string, error) {
 	if values == "" {
 		return false, args[0] + " has printed no values", nil
 	}
-	return values == want, fmt.Sprintf("%s has printed the values %s", args[0], shortened(values)), nil
+	return values == want, fmt.Sprintf("%s has printed the values %s", args[0], short(values)), nil
 }
 
 var valueLine = regexp.MustCompile(`(?m)^ *value *= *(\S+)$`)
-
-func shortened(text string) string {
-	if len(text) > 60 {
-		return text[:40] + "…"
-	}
-	return text
-}
 
 // lookBlank tells whether all bytes of a segment are 0.
 func lookBlank(s *session, args []string) (bool, string, error) {
