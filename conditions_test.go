@@ -26,13 +26,13 @@ type looker = func(s *session, args []string) (is bool, state string, err error)
 // conditions are what the scripts of a lab can look at, by their usage. Some
 // labs have more of them.
 var conditions = map[string]looker{
-	"segment KEY":                     lookSegment,
+	"segment KEY":                     ofSegment(lookSegment),
 	"segments OP N":                   lookSegments,
-	"size KEY OP N":                   lookSize,
-	"mode KEY OP OCTAL":               lookMode,
-	"attached KEY OP N":               lookAttached,
-	"creator KEY NAME":                lookCreator,
-	"user KEY NAME":                   lookUser,
+	"size KEY OP N":                   lookProperty("size", "%d", func(g segmentState) int64 { return int64(g.desc.Segsz) }),
+	"mode KEY OP OCTAL":               lookProperty("mode", "%o", func(g segmentState) int64 { return int64(g.desc.Perm.Mode & 0o777) }),
+	"attached KEY OP N":               lookProperty("number of attaches", "%d", func(g segmentState) int64 { return int64(g.desc.Nattch) }),
+	"creator KEY NAME":                ofSegment(lookCreator),
+	"user KEY NAME":                   ofSegment(lookUser),
 	"maps NAME KEY":                   lookMaps,
 	"int32 KEY OFFSET OP N":           lookNumber(4),
 	"int64 KEY OFFSET OP N":           lookNumber(8),
@@ -196,11 +196,7 @@ func findSegment(text string) (g segmentState, state string, err error) {
 	return g, state, nil
 }
 
-func lookSegment(s *session, args []string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
+func lookSegment(s *session, g segmentState, args []string) (bool, string, error) {
 	return true, fmt.Sprintf("there is a segment with key %s, %d bytes", args[0], g.desc.Segsz), nil
 }
 
@@ -215,31 +211,27 @@ func lookSegments(s *session, args []string) (bool, string, error) {
 		strings.Join(words, " and ")), ": "), err
 }
 
-// ofSegment makes a looker of a number of a segment.
-func ofSegment(args []string, what string, value func(segmentState) int64, format string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
+// ofSegment makes a looker of one that looks at a segment.
+func ofSegment(look func(s *session, g segmentState, args []string) (bool, string, error)) looker {
+	return func(s *session, args []string) (bool, string, error) {
+		g, state, err := findSegment(args[0])
+		if state != "" || err != nil {
+			return false, state, err
+		}
+		return look(s, g, args)
 	}
-	n := value(g)
-	number := args[2]
-	if format == "%o" {
-		number = "0" + number
-	}
-	is, err := compare(n, args[1], number)
-	return is, fmt.Sprintf("the %s of segment %s is "+format, what, args[0], n), err
 }
 
-func lookSize(s *session, args []string) (bool, string, error) {
-	return ofSegment(args, "size", func(g segmentState) int64 { return int64(g.desc.Segsz) }, "%d")
-}
-
-func lookMode(s *session, args []string) (bool, string, error) {
-	return ofSegment(args, "mode", func(g segmentState) int64 { return int64(g.desc.Perm.Mode & 0o777) }, "%o")
-}
-
-func lookAttached(s *session, args []string) (bool, string, error) {
-	return ofSegment(args, "number of attaches", func(g segmentState) int64 { return int64(g.desc.Nattch) }, "%d")
+// lookProperty compares a number of a segment.
+func lookProperty(what, format string, value func(segmentState) int64) looker {
+	return ofSegment(func(_ *session, g segmentState, args []string) (bool, string, error) {
+		n, number := value(g), args[2]
+		if format == "%o" {
+			number = "0" + number
+		}
+		is, err := compare(n, args[1], number)
+		return is, fmt.Sprintf("the %s of segment %s is "+format, what, args[0], n), err
+	})
 }
 
 // belongs tells whether a process is, or was, one of a program's.
@@ -248,21 +240,13 @@ func (s *session) belongs(pid int, name string) bool {
 	return p != nil && (pid == p.cmd.Process.Pid || slices.Contains(tree(p.cmd.Process.Pid), pid))
 }
 
-func lookCreator(s *session, args []string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
+func lookCreator(s *session, g segmentState, args []string) (bool, string, error) {
 	is := s.belongs(int(g.desc.Cpid), args[1])
 	return is, fmt.Sprintf("the segment %s was made by process %d, which is %sof %s", args[0],
 		g.desc.Cpid, notUnless(is), args[1]), nil
 }
 
-func lookUser(s *session, args []string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
+func lookUser(s *session, g segmentState, args []string) (bool, string, error) {
 	is := s.belongs(int(g.desc.Lpid), args[1])
 	return is, fmt.Sprintf("the last to attach or detach segment %s was process %d, which is %sof %s",
 		args[0], g.desc.Lpid, notUnless(is), args[1]), nil

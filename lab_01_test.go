@@ -66,13 +66,6 @@ type counter struct {
 	since                time.Time
 }
 
-func (s *session) history() *history {
-	if s.lab.history.looks == nil {
-		s.lab.history.looks, s.lab.history.gaps = map[string]*counter{}, map[string]time.Duration{}
-	}
-	return &s.lab.history
-}
-
 // lookLooks waits, in await, until a program has come round ten times more: it
 // has slept in between, or used the processor for a while.
 func lookLooks(s *session, args []string) (bool, string, error) { return s.comesRound(args[0], false) }
@@ -91,7 +84,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 		now.switches += switches(pid)
 		now.cpu += processorTime(pid)
 	}
-	all := s.history().looks
+	all := s.lab.history.looks
 	c := all[name]
 	if c == nil {
 		all[name] = &now
@@ -105,7 +98,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 		c.cpu = now.cpu
 	}
 	if c.count >= 10 {
-		s.history().gaps[name] = time.Since(c.since) / 10
+		s.lab.history.gaps[name] = time.Since(c.since) / 10
 		delete(all, name)
 		return true, name + " looks again and again", nil
 	}
@@ -164,7 +157,7 @@ func lookPace(s *session, p *process, args []string) (bool, string, error) {
 // lookBlocks notes each new block in the segment, and waits, in await, for
 // blocks of these letters.
 func lookBlocks(s *session, args []string) (bool, string, error) {
-	w := s.history()
+	w := &s.lab.history
 	size, _ := strconv.Atoi(s.lab.values["BLOCK"])
 	text, state, err := s.at(args[0], "8", size)
 	if err != nil {
@@ -212,14 +205,14 @@ func without(word, rest string) bool {
 
 // lookCleared tells whether a block was taken back, while blocks were awaited.
 func lookCleared(s *session, _ []string) (bool, string, error) {
-	cleared := s.history().cleared
+	cleared := s.lab.history.cleared
 	return cleared != "", cleared, nil
 }
 
 // lookGap compares the time between two looks of a program, as they were
 // awaited before.
 func lookGap(s *session, args []string) (bool, string, error) {
-	gap := s.history().gaps[args[0]]
+	gap := s.lab.history.gaps[args[0]]
 	is, err := compare(gap.Milliseconds(), args[1], args[2])
 	return is, fmt.Sprintf("%s looks once in %v", args[0], gap.Round(time.Millisecond)), err
 }
@@ -237,7 +230,7 @@ func lookSucceeded(s *session, p *process, args []string) (bool, string, error) 
 
 // lookSpacing compares the time from the first block that was seen to the last.
 func lookSpacing(s *session, args []string) (bool, string, error) {
-	w := s.history()
+	w := &s.lab.history
 	took := w.last.Sub(w.first)
 	is, err := compare(took.Milliseconds(), args[0], args[1])
 	return is, fmt.Sprintf("from block %.1s to the last one it took %.1f s", w.letters, took.Seconds()), err

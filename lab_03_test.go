@@ -29,9 +29,7 @@ func init() {
 	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
 
 	maps.Copy(conditions, map[string]looker{
-		"key KEY OP N": func(_ *session, args []string) (bool, string, error) {
-			return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
-		},
+		"key KEY OP N":         lookProperty("key", "%#x", func(g segmentState) int64 { return int64(g.key) }),
 		"semmode KEY OP OCTAL": lookSemaphoreMode,
 		"woke NAME OP N":       ofProgram(lookWoke),
 		"unread NAME OP N":     lookUnread,
@@ -83,9 +81,6 @@ func (s *session) input(ts *testscript.TestScript, args []string) {
 		all = append(all, text...)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), all, 0o644))
-	if s.lab.files == nil {
-		s.lab.files = map[string][]byte{}
-	}
 	s.lab.files[args[0]] = all
 }
 

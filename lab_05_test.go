@@ -143,7 +143,7 @@ func init() {
 		"futex NAME KEY OP N":     lookFutex(false),
 		"privately NAME KEY OP N": lookFutex(true),
 		"kind KEY OP N":           lookKind,
-		"marked KEY":              lookMarked,
+		"marked KEY":              ofSegment(lookMarked),
 		"firstkind NAME OP N":     asks(lookFirstKind),
 		"children NAME OP N":      ofProgram(lookChildren),
 		"threads NAME OP N":       asks(lookThreads),
@@ -223,14 +223,8 @@ func lookKind(s *session, args []string) (bool, string, error) {
 }
 
 // lookMarked tells whether a segment is marked for removal.
-func lookMarked(_ *session, args []string) (bool, string, error) {
-	const shmDest = 0o1000 // SHM_DEST in <linux/shm.h>
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
-	is := g.desc.Perm.Mode&shmDest != 0
-	return is, fmt.Sprintf("the segment is %smarked for removal", notUnless(is)), nil
+func lookMarked(_ *session, g segmentState, _ []string) (bool, string, error) {
+	return g.removed(), fmt.Sprintf("the segment is %smarked for removal", notUnless(g.removed())), nil
 }
 
 func lookFirstKind(_ *session, _ *holder, d *mutex05, args []string) (bool, string, error) {

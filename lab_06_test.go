@@ -391,9 +391,6 @@ func (s *session) remember(ts *testscript.TestScript, args []string) {
 	if state != "" {
 		ts.Fatalf("%s", state)
 	}
-	if s.lab.files == nil {
-		s.lab.files = map[string][]byte{}
-	}
 	s.lab.files["segment "+args[0]] = bytes.Clone(text)
 }
 

@@ -332,7 +332,8 @@ func (run *labRun) setup(env *testscript.Env) error {
 		return err
 	}
 	s := &session{world: w, running: map[string]*process{}, lab: run}
-	run.finished = map[string]*process{}
+	run.finished, run.files = map[string]*process{}, map[string][]byte{}
+	run.history = history{looks: map[string]*counter{}, gaps: map[string]time.Duration{}}
 	env.Values["session"] = s
 	dir := filepath.Join(env.WorkDir, ".sandbox")
 	if err := os.Mkdir(dir, 0o755); err != nil {
