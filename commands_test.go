@@ -52,7 +52,8 @@ type process struct {
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
 	removes  bool          // it was told to remove something
-	holds    bool          // the last step was a P, or locked a mutex
+	holds    bool          // the last step was a P
+	locks    bool          // it was told to lock a mutex, and not to unlock it
 	toldAt   time.Time     // when it was told the last one
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab

@@ -215,6 +215,71 @@ func pairs() []pair {
 	)
 }
 
+// noPair names programs that are in no pair, and says why.
+var noPair = map[string]string{
+	"02/compare": "it runs for seconds and starts its own pairs; the scripts compare and " +
+		"compare-left kill these",
+}
+
+// notInPairs lists the programs that are neither in a pair nor an exception,
+// and the exceptions that are no longer any.
+func notInPairs(programs []string, pairs []pair, exceptions map[string]string) (wrong []string) {
+	paired := map[string]bool{}
+	for _, p := range pairs {
+		for _, command := range []string{p.a, p.b} {
+			program, _, _ := strings.Cut(command, " ")
+			paired[program] = true
+		}
+	}
+	for _, program := range programs {
+		if !paired[program] && exceptions[program] == "" {
+			wrong = append(wrong, program+" is in no pair, so no fault is caused to it: give it one "+
+				"in pairs() in faults_test.go, or name the reason in noPair")
+		}
+	}
+	for program := range exceptions {
+		if paired[program] || !slices.Contains(programs, program) {
+			wrong = append(wrong, program+" is in noPair, but is in a pair, or does not exist")
+		}
+	}
+	return wrong
+}
+
+// TestPairs demands that faults are caused to every program.
+func TestPairs(t *testing.T) {
+	var programs []string
+	for _, lesson := range lessons() {
+		mains, err := mainPackages(lesson)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range mains {
+			programs = append(programs, lesson[:2]+"/"+filepath.Base(dir))
+		}
+	}
+	for _, wrong := range notInPairs(programs, pairs(), noPair) {
+		t.Error(wrong)
+	}
+	// And it can fail.
+	for _, c := range []struct {
+		programs   []string
+		exceptions map[string]string
+		want       int
+	}{
+		{[]string{"01/a", "01/b"}, nil, 0},
+		{[]string{"01/a", "01/b", "09/c"}, nil, 1},
+		{[]string{"01/a", "01/b", "09/c"}, map[string]string{"09/c": "a reason"}, 0},
+		{[]string{"01/a", "01/b", "09/c"}, map[string]string{"09/c": ""}, 1},
+		{[]string{"01/a", "01/b"}, map[string]string{"01/b": "a reason"}, 1},
+		{[]string{"01/a", "01/b"}, map[string]string{"09/c": "a reason"}, 1},
+	} {
+		pairs := []pair{{a: "01/a -n 2", b: "01/b"}}
+		if wrong := notInPairs(c.programs, pairs, c.exceptions); len(wrong) != c.want {
+			t.Errorf("programs %v, exceptions %v: %q", c.programs, c.exceptions, wrong)
+		}
+	}
+}
+
 const both = 2
 
 // A point is where something is done to one of a pair: at its n-th call of
@@ -801,6 +866,10 @@ var (
 	commandLine = regexp.MustCompile(`(?m)^  (\w+) +\w`)
 )
 
+const rightRefusal = "A program refuses each wrong flag and stray argument " +
+	"before it prints to standard output. It exits with 2 and its usage, as package flag does, " +
+	"or with 1 and \"PROGRAM: reason\" on standard error."
+
 // wrongFlags gives each program, and each flag that its -h shows, what is none
 // of its values. It must say so and end with 2 or 1, before it prints anything.
 func wrongFlags(x *experiment) {
@@ -809,12 +878,16 @@ func wrongFlags(x *experiment) {
 		return string(text)
 	}
 	var usages, all [][]string // programs with a command, with wrong flags
-	files, _ := filepath.Glob(filepath.Join(built, "0?-*", "*"))
+	files, _ := filepath.Glob(filepath.Join(built, "[0-9][0-9]-*", "*"))
 	for _, file := range files {
 		lesson := filepath.Base(filepath.Dir(file))
 		file = x.find(lesson[:2] + "/" + filepath.Base(file))
 		usages = append(usages, []string{file})
-		for _, m := range commandLine.FindAllStringSubmatch(help([]string{file}), -1) {
+		usage := help([]string{file})
+		if !strings.Contains(usage, "Usage of") {
+			x.Errorf("%s -h must print \"Usage of\", as package flag does, and printed:\n%s", file, usage)
+		}
+		for _, m := range commandLine.FindAllStringSubmatch(usage, -1) {
 			usages = append(usages, []string{file, m[1]})
 		}
 	}
@@ -851,13 +924,13 @@ func wrongFlags(x *experiment) {
 			}
 			if !p.within(patience) {
 				p.cmd.Process.Kill()
-				return fmt.Errorf("hangs: %v", p)
+				return fmt.Errorf("hangs: %v\n%s", p, rightRefusal)
 			}
 			if err := p.is("2", "1"); err != nil {
-				return err
+				return fmt.Errorf("%w\n%s", err, rightRefusal)
 			}
 			if p.stdout() != "" || p.status() == "2" && !strings.Contains(p.stderr(), "Usage of") {
-				return fmt.Errorf("no usage, or began to work: %v", p)
+				return fmt.Errorf("no usage, or began to work: %v\n%s", p, rightRefusal)
 			}
 		}
 		return nil

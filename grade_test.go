@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"text/tabwriter"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -638,16 +639,11 @@ func gradeAll(dir string) error {
 }
 
 func printTable(rows [][]string) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		for i, cell := range row {
-			width := 8
-			if i == 0 {
-				width = 20
-			}
-			fmt.Printf("%-*s", width, cell)
-		}
-		fmt.Println()
+		fmt.Fprintln(w, strings.Join(row, "\t"))
 	}
+	w.Flush()
 }
 
 // gradeApart grades a submission in another process.

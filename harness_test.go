@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -84,6 +85,53 @@ func TestHarness(t *testing.T) {
 				t.Errorf("did not say %q\n%s", c.reason, printed)
 			}
 		})
+	}
+}
+
+// TestBrokenRefuses shows that an archive of a broken program is refused which
+// could pass for no good reason, and that the message says how to mend it.
+func TestBrokenRefuses(t *testing.T) {
+	const head, change = "It is wrong.\nfile: 02-posix-shm/main.go\n", "-- old --\na\n-- new --\nb\n"
+	for text, want := range map[string]string{
+		head + "script: hello\nreason: no match\n" + change:            "",
+		head + "script: lab/segment\nreason: no match\n" + change:      "there is no testdata/02-posix-shm/lab/segment.txtar",
+		head + "script: helo\nreason: no match\n" + change:             "there is no testdata/02-posix-shm/helo.txtar",
+		head + "script: hello.txtar\nreason: no match\n" + change:      `write "script: NAME"`,
+		head + "script: fault killed\nreason: no match\n" + change:     "there is no TestFaults/killed",
+		head + "script: fault interrupted\nreason: lost\n" + change:    "",
+		head + "script: hello\nreason: (\n" + change:                   "missing closing )",
+		head + "script: hello\n" + change:                              "want lines file:, script: and reason:",
+		head + "script: hello\nreason: no match\n-- old --\na\n":       "want the files old and new",
+		head + "script: hello\nreason: no match\n-- old --\n" + change: "want the files old and new",
+	} {
+		_, err := parseBroken("testdata/02-posix-shm/broken/x.txtar", []byte(text))
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s\ngives %v, want %q", text, err, want)
+		}
+	}
+	b := broken{archive: "x.txtar", file: "main.go", script: "hello", what: "It is wrong.",
+		old: "a", reason: regexp.MustCompile("no match")}
+	for text, want := range map[string]string{
+		"bab": "", "b": "x.txtar: main.go has the text of \"old\" 0 times", "aba": "2 times",
+	} {
+		if _, err := b.change(text); fmt.Sprint(err) == "<nil>" && want != "" ||
+			!strings.Contains(fmt.Sprint(err), want) {
+			t.Errorf("change of %q gives %v, want %q", text, err, want)
+		}
+	}
+	const printed = "> exec x\nFAIL: hello.txtar:3: other\n"
+	for _, c := range []struct {
+		failed        bool
+		printed, want string
+	}{
+		{true, "FAIL: no match\n", "^<nil>$"},
+		{false, printed, "hello did not notice: It is wrong"},
+		{true, printed, `^FAIL: hello.txtar:3: other\n`},
+		{true, "hangs: b\nmore\n", `^hangs: b\n`},
+	} {
+		if err := b.noticed(c.failed, c.printed); !regexp.MustCompile(c.want).MatchString(fmt.Sprint(err)) {
+			t.Errorf("noticed(%v, %q) = %v, want %s", c.failed, c.printed, err, c.want)
+		}
 	}
 }
 

@@ -280,8 +280,7 @@ func lookIntruded(s *session, args []string) (bool, string, error) {
 	if p == nil || state != "" || err != nil {
 		return false, state, err
 	}
-	is, _, _ := lookLocks(s, args)
-	is = is && !s.belongs(pid, args[0])
+	is := p.holds && p.answers() == p.told && !s.belongs(pid, args[0])
 	return is, fmt.Sprintf("while %s had the lock, it was %sused by another", args[0], notUnless(is)), nil
 }
 

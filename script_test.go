@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -154,7 +155,7 @@ type recorder struct {
 
 // record runs a script, and notes what becomes of it.
 func record(file string, path []string) *recorder {
-	r := &recorder{limit: 8 * time.Minute}
+	r := new(recorder)
 	params := scriptParams(path)
 	params.Files = []string{file}
 	testscript.RunT(r, params)
@@ -178,7 +179,7 @@ func (r *recorder) Run(_ string, do func(testscript.T)) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(r.limit):
+	case <-time.After(cmp.Or(r.limit, 8*time.Minute)):
 		stacks := make([]byte, 1<<20)
 		r.stuck = string(stacks[:runtime.Stack(stacks, true)])
 		if r.kill != nil {
@@ -256,21 +257,36 @@ func recordLab(t *testing.T, lesson, name, changed string) *recorder {
 }
 
 func checkNoticed(t *testing.T, b broken, r *recorder) {
-	switch printed := r.printed.String(); {
-	case r.skipped:
+	printed := r.printed.String()
+	if r.skipped {
 		t.Skip(printed)
-	case !r.failed:
-		t.Errorf("%s did not notice: %s\n%s", b.script, b.what, printed)
-	case !b.reason.MatchString(printed):
-		t.Errorf("%s failed, but not with %q\n%s", b.script, b.reason, printed)
+	} else if err := b.noticed(r.failed, printed); err != nil {
+		t.Error(err)
 	}
+}
+
+var failLine = regexp.MustCompile(`(?m)^.*FAIL: .*$`)
+
+// noticed checks that the script has failed, and for the reason.
+func (b broken) noticed(failed bool, printed string) error {
+	if !failed {
+		return fmt.Errorf("%s: %s did not notice: %s\n%s", b.archive, b.script, b.what, printed)
+	} else if b.reason.MatchString(printed) {
+		return nil
+	}
+	said := failLine.FindString(printed)
+	if said == "" {
+		said, _, _ = strings.Cut(printed, "\n")
+	}
+	return fmt.Errorf("%s\n%s: %s failed, but nothing that it printed matches the reason %q\n%s",
+		said, b.archive, b.script, b.reason, printed)
 }
 
 // broken is a txtar archive: its comment says what is wrong and has a line
 // each for the file to change, the script, and what the script must say; its
-// files "old" and "new" are the change. The script may be a fault: "fault
-// killed/01-reader".
+// files "old" and "new" are the change. testdata/README.md shows one.
 type broken struct {
+	archive            string // its own file
 	what, file, script string
 	program            string // the only one to build; may be empty
 	reason             *regexp.Regexp
@@ -279,39 +295,82 @@ type broken struct {
 
 var header = regexp.MustCompile(`(?m)^(file|script|reason|program): (.*)\n`)
 
-func readBroken(t *testing.T, file string) (b broken) {
-	a, err := txtar.ParseFile(file)
+func readBroken(t *testing.T, file string) broken {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, err := parseBroken(file, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// parseBroken reads an archive of testdata/LESSON/broken.
+func parseBroken(file string, text []byte) (b broken, err error) {
+	a := txtar.Parse(text)
 	if len(a.Files) != 2 || a.Files[0].Name != "old" || a.Files[1].Name != "new" {
-		t.Fatalf("%s: want the files old and new", file)
+		return b, fmt.Errorf("%s: want the files old and new", file)
 	}
 	fields := map[string]string{}
 	for _, m := range header.FindAllStringSubmatch(string(a.Comment), -1) {
 		fields[m[1]] = m[2]
 	}
+	b.archive = file
 	b.what = header.ReplaceAllString(string(a.Comment), "")
 	b.file, b.script, b.program = fields["file"], fields["script"], fields["program"]
-	b.reason = regexp.MustCompile(fields["reason"])
+	if b.reason, err = regexp.Compile(fields["reason"]); err != nil {
+		return b, fmt.Errorf("%s: reason: %w", file, err)
+	}
 	b.old = strings.TrimSuffix(string(a.Files[0].Data), "\n")
 	b.new = strings.TrimSuffix(string(a.Files[1].Data), "\n")
 	if b.file == "" || b.script == "" || fields["reason"] == "" || b.what == "" {
-		t.Fatalf("%s: want file, script, reason and an explanation", file)
+		return b, fmt.Errorf("%s: want lines file:, script: and reason:, and an explanation", file)
 	}
-	return b
+	return b, b.scriptExists()
+}
+
+// scriptExists looks for the script: testscript takes one that does not exist
+// for one that fails.
+func (b broken) scriptExists() error {
+	dir := filepath.Dir(filepath.Dir(b.archive)) // testdata/LESSON
+	want := filepath.Join(dir, b.script+".txtar")
+	if name, isFault := strings.CutPrefix(b.script, "fault "); isFault {
+		want = "TestFaults/" + name
+		if slices.ContainsFunc(faults(), func(f fault) bool { return f.name == name }) {
+			return nil
+		}
+	} else if _, err := os.Stat(want); err == nil {
+		return nil
+	}
+	return fmt.Errorf(`%s: script: there is no %s
+write "script: NAME" for %s/NAME.txtar, "script: lab/NAME" for %[3]s/lab/NAME.txtar,
+or "script: fault NAME" for TestFaults/NAME, such as "fault killed/01-writer-reader"`,
+		b.archive, want, dir)
 }
 
 // changedText is the file with the change.
 func (b broken) changedText(t *testing.T) string {
+	t.Helper()
 	text, err := os.ReadFile(b.file)
+	if err != nil {
+		t.Fatalf("%s: %v", b.archive, err)
+	}
+	changed, err := b.change(string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(text), b.old); n != 1 {
-		t.Fatalf("%s: %s has this %d times, not once:\n%s", b.what, b.file, n, b.old)
+	return changed
+}
+
+func (b broken) change(text string) (string, error) {
+	if n := strings.Count(text, b.old); n != 1 {
+		return "", fmt.Errorf("%s: %s has the text of \"old\" %d times, and must have it once:\n%s",
+			cmp.Or(b.archive, b.what), b.file, n, b.old)
 	}
-	return strings.Replace(string(text), b.old, b.new, 1)
+	return strings.Replace(text, b.old, b.new, 1), nil
 }
 
 // build builds the program that is changed, or all of the lesson if it is not

@@ -4,10 +4,12 @@ package shm_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,8 +24,29 @@ import (
 // README, scripts and broken programs, every package says what
 // it is for, every Go file is for Linux only and fits the width of a screen,
 // and imports nothing from outside the lesson but golang.org/x/sys/unix.
+// testdata/README.md lists these rules.
 func TestStructure(t *testing.T) {
+	scripts, err := os.ReadDir("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range scripts {
+		if d.IsDir() && !slices.Contains(lessons(), d.Name()) {
+			t.Errorf("testdata/%s: there is no lesson %[1]s, so nobody runs what is in it", d.Name())
+		}
+	}
+	before := "README.md" // which must have a link to this lesson
 	for _, lesson := range lessons() {
+		for _, from := range []string{"README.md", before} {
+			text, err := os.ReadFile(from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.Contains(string(text), lesson+"/README.md)") {
+				t.Errorf("%s has no link to %s/README.md", from, lesson)
+			}
+		}
+		before = lesson + "/README.md"
 		for _, pattern := range []string{
 			lesson + "/README.md",
 			"testdata/" + lesson + "/*.txtar",
@@ -98,9 +121,9 @@ func allowedImport(path, lesson string) bool {
 // every main.go, `reader: unix.Mmap` in that of reader/, `main: unix.Mmap` in
 // that of the lesson's own directory, or `stat.go: unix.Mmap` in a file that
 // the README reads with the student. For semaphores x/sys has no functions:
-// those of lesson 03's package transfer count, too.
+// those of lesson 03's package transfer count, too. Where the Go code makes no
+// such call, a row names the function or file that takes its place.
 func TestCallsVisible(t *testing.T) {
-	row := regexp.MustCompile("(?m)^\\| `[^|]*` \\| `(?:([\\w/.]+): )?((?:unix|transfer)\\.\\w+)[^|]*\\|")
 	for _, lesson := range lessons() {
 		text, err := os.ReadFile(lesson + "/README.md")
 		if err != nil {
@@ -110,11 +133,80 @@ func TestCallsVisible(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rows := row.FindAllStringSubmatch(string(text), -1)
-		if len(rows) == 0 {
-			t.Errorf("%s/README.md has no table of calls", lesson)
+		for _, wrong := range callsMissing(lesson, string(text), mains) {
+			t.Errorf("%s/README.md: %s", lesson, wrong)
 		}
-		for _, m := range rows {
+	}
+}
+
+// TestCallsVisibleRefuses shows that a table of calls can be wrong.
+func TestCallsVisibleRefuses(t *testing.T) {
+	const lesson = "01-shm-write-read"
+	mains := []string{"./" + lesson + "/writer"}
+	const good = "| `shmdt(p)` | `unix.SysvShmDetach` | detaches it |\n"
+	for rows, want := range map[string]string{
+		"":   "has no table of calls",
+		good: "",
+		good + "| `munmap(p)` | `unix.Munmap` | unmaps it |\n":               "writer/main.go does not call unix.Munmap",
+		good + "| `munmap(p)` | `reader: unix.Munmap` | unmaps it |\n":       "reader/main.go does not call unix.Munmap",
+		good + "| `munmap(p)` | `raeder: unix.SysvShmDetach` | as above |\n": "no such file",
+		good + "| `munmap(p)` | unix.Munmap | unmaps it |\n":                 "not understood",
+		good + "| munmap | `unix.Munmap` | unmaps it |\n":                    "not understood",
+		good + "| `munmap(p)` | `unix.Munmap` |\n":                           "not understood",
+		good + "| `munmap(p)` | `unmapAll` | unmaps it |\n":                  "no code of the lesson has unmapAll",
+		good + "| `munmap(p)` | in `unmap.go` | unmaps it |\n":               "the lesson has no file unmap.go",
+		good + "| `x` | `shared.Complete.Load()`, in `main.go` | loads |\n":  "",
+		"| `x` | `shared.Complete.Load()` | loads it |\n":                    "names no call",
+	} {
+		text := "Text.\n"
+		if rows != "" {
+			text += "\n" + callsHeading + "\n|---|---|---|\n" + rows + "\nMore.\n"
+		}
+		got := strings.Join(callsMissing(lesson, text, mains), "\n")
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("%s\ngives %q, want %q", rows, got, want)
+		}
+	}
+}
+
+const (
+	callsHeading = "| C | Go | what it does |"
+	callsForm    = "want a table of at least one call, with columns that look like this:\n" +
+		callsHeading + "\n|---|---|---|\n" +
+		"| `shmdt(mem)` | `unix.SysvShmDetach` | detaches it |\n" +
+		"`unix.X` is looked for in every main.go of the lesson, `reader: unix.X` in that of reader/, " +
+		"`main: unix.X` in that of the lesson's directory, `stat.go: unix.X` in that file. " +
+		"Any other `name` is looked for in all code of the lesson"
+)
+
+var (
+	codeSpan = regexp.MustCompile("`([^`]*)`")
+	callSpan = regexp.MustCompile("^`(?:([\\w/.]+): )?((?:unix|transfer)\\.\\w+)[^`]*`")
+	goName   = regexp.MustCompile(`[A-Za-z_][\w.]*`)
+)
+
+// callsMissing says what is wrong with the table of calls in a README.
+func callsMissing(lesson, text string, mains []string) (wrong []string) {
+	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	_, table, _ := strings.Cut(text, "\n"+callsHeading+"\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	if table == "" {
+		return []string{"has no table of calls; " + callsForm}
+	}
+	calls := 0
+	for i, line := range strings.Split(table, "\n") {
+		if i == 0 { // |---|
+			continue
+		}
+		cells := strings.Split(strings.TrimSuffix(strings.TrimPrefix(line, "| "), " |"), " | ")
+		if len(cells) != 3 || !codeSpan.MatchString(cells[0]) || !codeSpan.MatchString(cells[1]) {
+			complain("this row of the table of calls is not understood:\n%s\n%s", line, callsForm)
+			continue
+		}
+		goCell := cells[1]
+		if m := callSpan.FindStringSubmatch(goCell); m != nil {
+			calls++
+			goCell = goCell[len(m[0]):]
 			in := mains
 			if m[1] != "" {
 				in = []string{"./" + filepath.Join(lesson, strings.TrimPrefix(m[1], "main"))}
@@ -124,29 +216,75 @@ func TestCallsVisible(t *testing.T) {
 				if strings.HasSuffix(dir, ".go") {
 					file = dir
 				}
-				if !uses(t, file, m[2]) {
-					t.Errorf("%s does not call %s, which the README's table names", file, m[2])
+				if ok, err := uses(file, m[2]); err != nil {
+					complain("%s: %v", line, err)
+				} else if !ok {
+					complain("%s does not call %s, which the table of calls names", file, m[2])
 				}
 			}
 		}
+		for _, m := range codeSpan.FindAllStringSubmatch(goCell, -1) {
+			if err := inLesson(lesson, m[1]); err != nil {
+				complain("%s\n%v", line, err)
+			}
+		}
 	}
+	if calls == 0 {
+		complain("the table of calls names no call; %s", callsForm)
+	}
+	return wrong
 }
 
-// uses tells whether a file has an expression such as unix.Mmap.
-func uses(t *testing.T, file, name string) (found bool) {
+// inLesson looks in a lesson for a file, or in its code for a name such as
+// m.lock or (*usage)(p): for the last part of it, unless the first is unix.
+func inLesson(lesson, span string) error {
+	name := goName.FindString(span)
+	last := name[strings.LastIndex(name, ".")+1:]
+	found := errors.New("found")
+	err := filepath.WalkDir(lesson, func(path string, _ fs.DirEntry, err error) error {
+		if err == nil && filepath.Base(path) == name {
+			return found
+		} else if err != nil || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		ok, err := uses(path, name)
+		if err == nil && !ok && !strings.HasPrefix(name, "unix.") {
+			ok, err = uses(path, last)
+		}
+		if ok {
+			return found
+		}
+		return err
+	})
+	switch {
+	case err == found:
+		return nil
+	case err == nil && strings.HasSuffix(name, ".go"):
+		return fmt.Errorf("the lesson has no file %s", name)
+	case err == nil:
+		return fmt.Errorf("no code of the lesson has %s", name)
+	}
+	return err
+}
+
+// uses tells whether a file has a name such as lock, or an expression such as
+// unix.Mmap.
+func uses(file, name string) (found bool, err error) {
 	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
 	if err != nil {
-		t.Fatal(err)
+		return false, err
 	}
 	ast.Inspect(parsed, func(n ast.Node) bool {
-		s, ok := n.(*ast.SelectorExpr)
-		if ok {
-			x, isName := s.X.(*ast.Ident)
-			found = found || isName && x.Name+"."+s.Sel.Name == name
+		switch n := n.(type) {
+		case *ast.Ident:
+			found = found || n.Name == name
+		case *ast.SelectorExpr:
+			x, isName := n.X.(*ast.Ident)
+			found = found || isName && x.Name+"."+n.Sel.Name == name
 		}
 		return true
 	})
-	return found
+	return found, nil
 }
 
 // TestStandsAlone builds each lesson as if there were nothing else: no other
@@ -183,7 +321,7 @@ func TestStandsAlone(t *testing.T) {
 // that exist.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
-	assignments, _ := filepath.Glob("0*/ASSIGNMENT.md")
+	assignments, _ := filepath.Glob("[0-9][0-9]-*/ASSIGNMENT.md")
 	for _, file := range append(append(readmes(), "testdata/README.md"), assignments...) {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -200,10 +338,61 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestCommands holds the commands that the READMEs name to tests and scripts
+// that exist: go test passes if -run finds nothing.
+func TestCommands(t *testing.T) {
+	command := regexp.MustCompile(`go test [^\x60\n]*-run (?:'([^']+)'|(\S+))[^\x60\n]* (\.[\w./-]*)`)
+	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	script := regexp.MustCompile(`^(?:Scripts|Labs)/(\d\d)\.\*/([\w-]+)$`)
+	assignments, _ := filepath.Glob("[0-9][0-9]-*/ASSIGNMENT.md")
+	commands := 0
+	for _, file := range append(append(readmes(), "testdata/README.md"), assignments...) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range command.FindAllStringSubmatch(string(text), -1) {
+			commands++
+			run := m[1] + m[2]
+			if run == "^$" { // for -bench
+				continue
+			}
+			first, _, _ := strings.Cut(run, "/")
+			if strings.HasPrefix(run, "(") {
+				first, _, _ = strings.Cut(run, ")")
+				first += ")"
+			}
+			named := regexp.MustCompile(first)
+			dir := m[3]
+			if dir == "./..." {
+				dir = "*"
+			}
+			files, _ := filepath.Glob(filepath.Join(dir, "*_test.go"))
+			if !slices.ContainsFunc(files, func(file string) bool {
+				text, _ := os.ReadFile(file)
+				return slices.ContainsFunc(function.FindAllStringSubmatch(string(text), -1),
+					func(f []string) bool { return named.MatchString(f[1]) })
+			}) {
+				t.Errorf("%s: %s: no such test in %s", file, m[0], m[3])
+			}
+			if s := script.FindStringSubmatch(run); s != nil {
+				scripts, _ := filepath.Glob("testdata/" + s[1] + "-*/" + s[2] + "*.txtar")
+				inLab, _ := filepath.Glob("testdata/" + s[1] + "-*/lab/" + s[2] + "*.txtar")
+				if len(scripts)+len(inLab) == 0 {
+					t.Errorf("%s: %s: no such script", file, m[0])
+				}
+			}
+		}
+	}
+	if commands < 20 {
+		t.Errorf("found only %d commands", commands)
+	}
+}
+
 // readmes are the READMEs that are run, the one at the root first: it takes
 // longest.
 func readmes() []string {
-	files, _ := filepath.Glob("0*/README.md")
+	files, _ := filepath.Glob("[0-9][0-9]-*/README.md")
 	return append([]string{"README.md"}, files...)
 }
 

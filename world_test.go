@@ -343,7 +343,7 @@ func lockMachine() error {
 
 // lessons are the numbered directories.
 func lessons() []string {
-	dirs, _ := filepath.Glob("0[1-9]-*")
+	dirs, _ := filepath.Glob("[0-9][0-9]-*")
 	return dirs
 }
 

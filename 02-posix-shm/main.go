@@ -67,7 +67,9 @@ func run(ctx context.Context) (err error) {
 	const flags = unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | object.Careful
 	fd, err := unix.Open(path, flags, 0o600)
 	for err == unix.EEXIST || err == unix.EINTR {
-		// There is one already. If a killed program left it, it goes.
+		// EEXIST: there is one already. If a killed program left it, remove it
+		// and try again. EINTR: a signal has interrupted the call. Then there
+		// may be none to remove, and it is only tried again.
 		if err := object.RemoveLeftover(ctx, *name, size); err != nil {
 			return err
 		}
@@ -80,6 +82,8 @@ func run(ctx context.Context) (err error) {
 	// Remove it at the end, and only then close it: as long as it is open
 	// here, nobody takes it for a leftover and puts another in its place.
 	defer func() {
+		// If somebody else has removed it, the name may be another object's by
+		// now, and must stay.
 		if !object.HasName(fd) {
 			log.Printf("%s: somebody else has removed it", *name)
 		} else if e := unix.Unlink(path); e != nil {
@@ -90,9 +94,8 @@ func run(ctx context.Context) (err error) {
 
 	// Give it a size, and memory. ftruncate would give it only the size: in a
 	// full /dev/shm the first touch would kill the program.
-	// A signal can interrupt the call: the error is EINTR, and the loop calls
-	// again. err begins as EINTR so that the loop runs at least once.
-	for err = unix.EINTR; err == unix.EINTR; {
+	err = unix.Fallocate(fd, 0, 0, size)
+	for err == unix.EINTR { // a signal has interrupted the call: call again
 		err = unix.Fallocate(fd, 0, 0, size)
 	}
 	if err != nil {

@@ -25,19 +25,19 @@ type task struct {
 // calls counts the system calls that send and receive blocks.
 var calls int
 
-// use is what was spent: CPU time by the process, the rest by the thread that
+// usage is what was spent: CPU time by the process, the rest by the thread that
 // exchanges blocks.
-type use struct {
+type usage struct {
 	CPU      time.Duration
 	Switches int
 	Calls    int
 }
 
-func used() (use, error) {
+func usageNow() (usage, error) {
 	var process, thread unix.Rusage
 	err := errors.Join(unix.Getrusage(unix.RUSAGE_SELF, &process),
 		unix.Getrusage(unix.RUSAGE_THREAD, &thread))
-	return use{time.Duration(process.Utime.Nano() + process.Stime.Nano()),
+	return usage{time.Duration(process.Utime.Nano() + process.Stime.Nano()),
 		int(thread.Nvcsw + thread.Nivcsw), calls}, err
 }
 
@@ -75,7 +75,7 @@ func runChild(ctx context.Context, text string) (err error) {
 	}
 	phases := make([]phase, len(t.Works))
 	for i, w := range t.Works {
-		before, err := used()
+		before, err := usageNow()
 		if err != nil {
 			return fmt.Errorf("getrusage: %w", err)
 		}
@@ -83,11 +83,11 @@ func runChild(ctx context.Context, text string) (err error) {
 		if err != nil {
 			return err
 		}
-		after, err := used()
+		after, err := usageNow()
 		if err != nil {
 			return fmt.Errorf("getrusage: %w", err)
 		}
-		phases[i].use = use{after.CPU - before.CPU,
+		phases[i].usage = usage{after.CPU - before.CPU,
 			after.Switches - before.Switches, after.Calls - before.Calls}
 	}
 	return json.NewEncoder(os.Stdout).Encode(phases)

@@ -18,21 +18,21 @@ type work struct {
 	Echo        bool
 }
 
-// phase is what came of it, in one process; all but the first two add up.
+// phase is what came of it, in one process.
 type phase struct {
 	Blocks     int
 	Took       time.Duration
 	RoundTrips []time.Duration // sorted, if Echo
-	use
+	usage
 }
 
 // begin does the part of process 0. The last block says that it is the last.
-func (w work) begin(e end) (p phase, err error) {
+func (w work) begin(e endpoint) (p phase, err error) {
 	start := time.Now()
 	var over atomic.Bool
 	defer time.AfterFunc(w.Limit, func() { over.Store(true) }).Stop()
 	last := false
-	for sent := time.Duration(0); !last; p.Blocks++ {
+	for sentAt := time.Duration(0); !last; p.Blocks++ { // since start
 		number := uint64(p.Blocks)
 		last = p.Blocks == w.Count-1 || over.Load()
 		if err := send(e, w.Size, number, last); err != nil {
@@ -46,8 +46,8 @@ func (w work) begin(e end) (p phase, err error) {
 		}
 		if w.Echo {
 			now := time.Since(start)
-			p.RoundTrips = append(p.RoundTrips, now-sent)
-			sent = now
+			p.RoundTrips = append(p.RoundTrips, now-sentAt)
+			sentAt = now
 		}
 	}
 	p.Took = time.Since(start)
@@ -55,7 +55,7 @@ func (w work) begin(e end) (p phase, err error) {
 }
 
 // answer does the part of process 1.
-func (w work) answer(e end) (p phase, err error) {
+func (w work) answer(e endpoint) (p phase, err error) {
 	for last := false; !last; p.Blocks++ {
 		number := uint64(p.Blocks)
 		last, err = receive(e, w.Size, number)
@@ -69,7 +69,7 @@ func (w work) answer(e end) (p phase, err error) {
 	return p, nil
 }
 
-func send(e end, size int, number uint64, last bool) error {
+func send(e endpoint, size int, number uint64, last bool) error {
 	block, err := e.room(size)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func send(e end, size int, number uint64, last bool) error {
 }
 
 // receive looks at every word of the block, before it gives its room back.
-func receive(e end, size int, number uint64) (last bool, err error) {
+func receive(e endpoint, size int, number uint64) (last bool, err error) {
 	block, err := e.receive(size)
 	if err != nil {
 		return false, err

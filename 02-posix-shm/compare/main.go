@@ -19,6 +19,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"log"
 	"os"
@@ -30,8 +31,19 @@ import (
 var (
 	quick  = flag.Bool("quick", false, "measure fewer messages, in 2 s")
 	asJSON = flag.Bool("json", false, "print JSON and no table")
-	child  = flag.String("child", "", "for its children: the `task`, in JSON")
+	child  string // the task, in JSON, if this process is a child
 )
+
+func init() {
+	flag.Func("child", "for its children: the `task`, in JSON",
+		func(text string) error {
+			if text == "" {
+				return errors.New("no task")
+			}
+			child = text
+			return nil
+		})
+}
 
 func main() {
 	log.SetFlags(0)
@@ -51,8 +63,8 @@ func main() {
 }
 
 func run(ctx context.Context) error {
-	if *child != "" {
-		return runChild(ctx, *child)
+	if child != "" {
+		return runChild(ctx, child)
 	}
 	where, err := placements()
 	if err != nil {

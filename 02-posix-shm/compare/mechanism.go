@@ -4,10 +4,10 @@ package main
 
 import "os"
 
-// An end is what one of the two processes has of a way between them. Where
-// the memory is shared, room and receive return a part of it; elsewhere
-// memory of this process, from or to which the kernel copies.
-type end interface {
+// An endpoint is how one of the two processes reaches the other. Where memory
+// is shared, room and receive return a part of it. Elsewhere they return memory
+// of this process, from which, or into which, the kernel copies.
+type endpoint interface {
 	room(size int) ([]byte, error)    // for the next block to be sent
 	send(size int) error              // the block that is in the room
 	receive(size int) ([]byte, error) // the next block
@@ -19,7 +19,7 @@ type mechanism struct {
 	name   string
 	copies int // of each byte, by the kernel; known, not measured
 	create func() (objects, error)
-	join   func(me, id int) (end, error) // in a child, 0 or 1
+	join   func(me, id int) (endpoint, error) // in a child, 0 or 1
 	remove func(id int)
 }
 

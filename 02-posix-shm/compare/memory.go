@@ -44,8 +44,10 @@ func createMemory() (objects, error) {
 		return objects{}, fmt.Errorf("memfd_create: %w", err)
 	}
 	f := os.NewFile(uintptr(fd), "memfd")
-	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
-		err = unix.Fallocate(fd, 0, 0, int64(unsafe.Sizeof(shared{})))
+	size := int64(unsafe.Sizeof(shared{}))
+	err = unix.Fallocate(fd, 0, 0, size)
+	for err == unix.EINTR { // a signal has interrupted the call: call again
+		err = unix.Fallocate(fd, 0, 0, size)
 	}
 	if err != nil {
 		f.Close()
@@ -63,7 +65,7 @@ func mapMemory() (*shared, error) {
 	return (*shared)(unsafe.Pointer(&mem[0])), nil
 }
 
-// ring is an end of shared memory whose processes wait for one another by
+// ring is an endpoint of shared memory whose processes wait for one another by
 // looking at an index.
 type ring struct {
 	out, in         *control
@@ -118,10 +120,10 @@ func slot(data []byte, number uint32, size int) []byte {
 	return data[from : from+size]
 }
 
-// joinSpin is an end that looks until the index has moved. On a CPU that the
-// other needs, too, it would look in vain for all of its time slice, some
+// joinSpin is an endpoint that looks until the index has moved. On a CPU that
+// the other needs, too, it would look in vain for all of its time slice, some
 // milliseconds. So after a thousand looks it lets others have the CPU.
-func joinSpin(me, _ int) (end, error) {
+func joinSpin(me, _ int) (endpoint, error) {
 	r, err := joinRing(me)
 	if err != nil {
 		return nil, err
@@ -139,8 +141,8 @@ func joinSpin(me, _ int) (end, error) {
 	return r, nil
 }
 
-// joinFutex is an end that sleeps at once, and is woken only if it sleeps.
-func joinFutex(me, _ int) (end, error) {
+// joinFutex is an endpoint that sleeps at once, and is woken only if it sleeps.
+func joinFutex(me, _ int) (endpoint, error) {
 	r, err := joinRing(me)
 	if err != nil {
 		return nil, err

@@ -115,7 +115,7 @@ func (m mechanism) measure(ctx context.Context, cpus [2]int, quick bool) (
 // children do it if this process is killed; in the moment before they run,
 // nobody does.
 func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
-	use func(p *pair, cancel func()) error) error {
+	do func(p *pair, cancel func()) error) error {
 	o, err := m.create()
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.name, err)
@@ -127,7 +127,7 @@ func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 	defer cancel()
 	p, err := newPair(ctx, m, o, cpus, works)
 	if err == nil {
-		err = use(p, cancel)
+		err = do(p, cancel)
 	}
 	if err != nil && ctx.Err() == context.DeadlineExceeded {
 		err = errors.New("not done after a minute: was a process stopped?")

@@ -16,9 +16,9 @@ import (
 // mq_overview(7).
 const piece = 8192
 
-// queue is an end of a message queue. A block that is larger than a message
-// may be goes in pieces, through put and get. A System V message has its type
-// in the 8 bytes before it; so has each piece, where the last one was.
+// queue is an endpoint of a message queue. A block that is larger than a
+// message may be goes in pieces, through put and get. A System V message has
+// its type in the 8 bytes before it; so has each piece, where the last one was.
 type queue struct {
 	out, in []byte // from 8 on: a block; in has room for the longest message
 	put     func(message []byte) unix.Errno
@@ -79,7 +79,7 @@ func removeQueue(id int) {
 	unix.Syscall(unix.SYS_MSGCTL, uintptr(id), unix.IPC_RMID, 0)
 }
 
-func joinQueue(me, id int) (end, error) {
+func joinQueue(me, id int) (endpoint, error) {
 	q := newQueue()
 	q.put = func(message []byte) unix.Errno {
 		binary.NativeEndian.PutUint64(message, uint64(1+me)) // its type
@@ -126,7 +126,7 @@ func createMQ() (o objects, err error) {
 }
 
 // joinMQ: the order of the descriptors is that of joinPipes.
-func joinMQ(me, _ int) (end, error) {
+func joinMQ(me, _ int) (endpoint, error) {
 	q := newQueue()
 	out, in := uintptr(3+me), uintptr(4-me)
 	q.put = func(message []byte) unix.Errno {

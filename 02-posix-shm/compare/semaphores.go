@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// semMemory is an end of shared memory with System V semaphores, the way of
-// lesson 03: of each direction's two, one counts free slots, one full ones.
+// semMemory is an endpoint of shared memory with System V semaphores, the way
+// of lesson 03: of each direction's two, one counts free slots, one full ones.
 type semMemory struct {
 	set             int
 	outData, inData []byte
@@ -47,7 +47,7 @@ func removeSemaphores(id int) {
 	unix.Syscall6(unix.SYS_SEMCTL, uintptr(id), 0, unix.IPC_RMID, 0, 0, 0)
 }
 
-func joinSemMemory(me, id int) (end, error) {
+func joinSemMemory(me, id int) (endpoint, error) {
 	s, err := mapMemory()
 	if err != nil {
 		return nil, err

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is an end that is read and written: the kernel copies a block twice,
-// into its own memory and out of it. The calls block, and no poller of Go's
-// is between them and the kernel.
+// stream is an endpoint that is read and written: the kernel copies a block
+// twice, into its own memory and out of it. The calls block, and no poller of
+// Go's is between them and the kernel.
 type stream struct {
 	out, in         int // descriptors
 	outData, inData []byte
 }
 
-func newStream(out, in int) (end, error) {
+func newStream(out, in int) (endpoint, error) {
 	return &stream{out, in, make([]byte, most), make([]byte, most)}, nil
 }
 
@@ -74,9 +74,9 @@ func createPipes() (o objects, err error) {
 
 // joinPipes: the first process got what it writes to first, the other what
 // it reads from.
-func joinPipes(me, _ int) (end, error) { return newStream(3+me, 4-me) }
+func joinPipes(me, _ int) (endpoint, error) { return newStream(3+me, 4-me) }
 
-func joinSocket(_, _ int) (end, error) { return newStream(3, 3) }
+func joinSocket(_, _ int) (endpoint, error) { return newStream(3, 3) }
 
 func sockets(fds [2]int) (o objects) {
 	for me, fd := range fds {

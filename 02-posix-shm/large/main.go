@@ -88,8 +88,8 @@ func run(ctx context.Context) (err error) {
 
 	// Give it a size, and memory. It may have the size, and no memory yet: in
 	// a full /dev/shm the first touch would then kill the program.
-	// After a signal (EINTR) call again. err begins so, to call at least once.
-	for err = unix.EINTR; err == unix.EINTR; {
+	err = unix.Fallocate(fd, 0, 0, size)
+	for err == unix.EINTR { // a signal has interrupted the call: call again
 		err = unix.Fallocate(fd, 0, 0, size)
 	}
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 
 const hugePage = 2 << 20 // bytes, on most machines
 
-// MapHuge maps the object in a huge page, or returns nil, and says which.
+// MapHuge maps the object in a huge page and returns the memory. If it cannot,
+// it returns nil. Either way it says on standard error what has happened.
 func MapHuge(fd int) []byte {
 	mem, err := mapHuge(fd)
 	if err != nil {

@@ -33,7 +33,8 @@ func Lock(fd int, line Line) error {
 // fcntlLock returns the type of the lock that F_OFD_GETLK finds.
 func fcntlLock(fd, command int, line Line) (found int16, err error) {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: int64(line), Len: 64}
-	for err = unix.EINTR; err == unix.EINTR; { // a signal: once more
+	err = unix.FcntlFlock(uintptr(fd), command, &lock)
+	for err == unix.EINTR { // a signal has interrupted the call: call again
 		err = unix.FcntlFlock(uintptr(fd), command, &lock)
 	}
 	return lock.Type, err
@@ -68,13 +69,18 @@ func (s *Shared) NewPeer(fd int, name string, own Line) *Peer {
 
 // Check implements checker. It says once that nobody has come yet.
 func (p *Peer) Check() error {
-	// In this order: a process that has done something had it open before.
+	// First look at what the peer has written, then ask for the lease. A peer
+	// that has written something had the object open. If the lease is granted
+	// after that, the peer has ended. In the other order it might come between
+	// the two steps, and would be taken for dead.
 	locks := p.locks.Load() == 1
 	p.met = p.met || locks || p.index.Load() > 0
 	err := object.Lease(p.fd, p.name)
 	gone := err == nil
 	object.GiveBack(p.fd)
-	if err == unix.EAGAIN && locks { // perhaps it is another who has it
+	if err == unix.EAGAIN && locks {
+		// Some process has the object open, but perhaps not the peer. The peer
+		// keeps its lock until it ends.
 		found, e := fcntlLock(p.fd, unix.F_OFD_GETLK, p.line)
 		gone = e == nil && found == unix.F_UNLCK
 	}

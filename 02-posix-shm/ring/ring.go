@@ -2,8 +2,13 @@
 
 // Package ring is a ring buffer in shared memory for one producer and one
 // consumer, without a lock. Each of the two writes one index and reads the
-// other's; the indices are in cache lines of their own, so that the two do
-// not fight for one.
+// other's. The indices are in different cache lines: in one line, every store
+// of one process would take the line from the other.
+//
+// The flags are in the same lines as the indices, which costs nothing while
+// both processes are awake. The producer reads the flag beside its index after
+// each store, and so finds both in one line. The consumer writes that flag only
+// when it goes to sleep and wakes up. The other line is used the same way.
 //
 // The indices run on and wrap at 2³²; item k is in slot k & 1023. The ring is
 // empty when they are equal, full when they are 1024 apart.
@@ -55,7 +60,8 @@ type Producer struct {
 	waiter
 }
 
-// NewProducer begins where the index stands, and looks for room first.
+// NewProducer begins where the index stands. It knows of no room yet (limit is
+// next), so the first Push looks at the consumer's index.
 func NewProducer(ring *Shared, peer checker) *Producer {
 	next := ring.ProducerIndex.Load()
 	return &Producer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
@@ -117,7 +123,8 @@ type Consumer struct {
 	waiter
 }
 
-// NewConsumer begins where the index stands.
+// NewConsumer begins where the index stands. It knows of no items yet (limit is
+// next), so the first Pop looks at the producer's index.
 func NewConsumer(ring *Shared, peer checker) *Consumer {
 	next := ring.ConsumerIndex.Load()
 	return &Consumer{ring, next, next, waiter{peer: peer, spins: maxSpins}}

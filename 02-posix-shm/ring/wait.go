@@ -12,10 +12,10 @@ import (
 )
 
 const (
-	maxSleep = 100 * time.Millisecond // and then the peer is looked after
+	maxSleep = 100 * time.Millisecond // then look whether the peer lives
 
-	// How often to look before sleeping: at the most for some 100 µs, which
-	// is longer than it takes to wake a process on another CPU.
+	// How often to look before sleeping. All looks together take at most some
+	// 100 µs. To wake a process on another CPU takes less.
 	minSpins, maxSpins = 2000, 200_000
 )
 
@@ -27,15 +27,17 @@ type waiter struct {
 }
 
 // wait waits until the index is no longer old, and returns it. First it
-// looks again and again, which is fast if the peer runs on another CPU; then
-// it gives the CPU away, which is fast if the peer wants this one; then it
-// sleeps until the peer wakes it, but not for long, since a peer in C may
-// wake nobody, or be dead.
+// looks again and again, which is fast if the peer runs on another CPU. Then
+// it gives the CPU away (see yield.go), which is fast if the peer wants this
+// one. Then it sleeps until the peer wakes it, but not for long: a peer in C
+// may wake nobody, and a dead one cannot.
 //
-// Two that both give up early would fall asleep in turn, each for as long as
-// the other takes to wake up; while on one CPU, the peer cannot run until this
-// process does not. So it looks twice as often after it was right to look, and
-// half as often after it was not.
+// How long should it look before it sleeps? If the two run on different CPUs,
+// looking is faster: a process that sleeps has to be woken, and meanwhile the
+// other finds nothing to do and falls asleep, too. If they share one CPU,
+// looking is lost time: the peer can only run when this process stops. A waiter
+// cannot know which is so. It learns: if the index moved while it looked, it
+// looks twice as often the next time, and else half as often.
 func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 	waits *atomic.Uint32) (uint32, error) {
 	for range w.spins {
@@ -47,8 +49,9 @@ func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 	w.spins = max(w.spins/2, minSpins)
 	w.yield()
 	for sleep := time.Millisecond; ; sleep = min(2*sleep, maxSleep) {
-		// In this order: if the index moves after the look at it, the peer
-		// sees the flag. What it did before its end is seen, too.
+		// First set the flag, then look at the index. If the index moves after
+		// this look, the peer sees the flag, and wakes this process. And look
+		// after Check: what a peer did before its end still counts.
 		err := context.Cause(ctx)
 		if err == nil && sleep == maxSleep {
 			err = w.peer.Check()

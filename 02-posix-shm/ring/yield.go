@@ -8,9 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// yield lets all others run that want this CPU: the peer, it is hoped. If it
-// takes too long, there are more: a peer that is woken comes before those, so
-// it is better to sleep for some time. See sched_yield(2).
+// yield gives the CPU away once. The kernel lets the processes run that wait
+// for this CPU: if the peer is the only one, this is the fastest way to it. If
+// yield takes long, there are others. Then it is faster to sleep: the kernel
+// runs a process that has just been woken before those. So the next 1000 calls
+// do nothing. See sched_yield(2).
 func (w *waiter) yield() {
 	if w.crowded > 0 {
 		w.crowded--

@@ -76,7 +76,8 @@ func run(ctx context.Context) (err error) {
 		}
 		unix.Close(fd)
 	}()
-	for err = unix.EINTR; err == unix.EINTR; { // after a signal: once more
+	err = unix.Fallocate(fd, 0, 0, ring.Size)
+	for err == unix.EINTR {
 		err = unix.Fallocate(fd, 0, 0, ring.Size)
 	}
 	if err != nil {
