@@ -159,9 +159,6 @@ func record(file string, path []string) *recorder {
 	params := scriptParams(path)
 	params.Files = []string{file}
 	testscript.RunT(r, params)
-	if r.stuck != "" {
-		panic(file + " hangs:\n" + r.stuck)
-	}
 	return r
 }
 
@@ -182,9 +179,10 @@ func (r *recorder) Run(_ string, do func(testscript.T)) {
 	case <-time.After(cmp.Or(r.limit, 8*time.Minute)):
 		stacks := make([]byte, 1<<20)
 		r.stuck = string(stacks[:runtime.Stack(stacks, true)])
-		if r.kill != nil {
-			r.kill()
+		if r.kill == nil {
+			panic("a script hangs:\n" + r.stuck)
 		}
+		r.kill()
 		select { // so it can clean up
 		case <-done:
 		case <-time.After(untilTime):
