@@ -51,7 +51,6 @@ type process struct {
 	ended    chan struct{} // closed when it has been waited for
 	captured [2]*capture   // its output, in a lab
 	told     int           // how many steps a peer was told
-	creation *creation     // in lab 04
 	removes  bool          // it was told to remove something
 	holds    bool          // the last step was a P
 	locks    bool          // it was told to lock a mutex, and not to unlock it
@@ -59,9 +58,8 @@ type process struct {
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab
 	woke     int           // when it was first asked how often it woke up, plus 1
-	holder   *holder       // holds its calls, in a lab, or nil
+	holder   *holder       // holds its calls, if it was started with -hold
 	children []int         // file descriptors of what were its children, in a lab
-	watcher  *watcher      // if it was started with -watched
 }
 
 // startProcess starts it; its output goes to dir/name.out and dir/name.err.
@@ -113,9 +111,10 @@ func (p *process) within(patience time.Duration) bool {
 	}
 }
 
-func (p *process) kill() {
+// kill tells whether it has ended then: the kernel may keep it.
+func (p *process) kill() bool {
 	p.cmd.Process.Kill()
-	<-p.ended
+	return p.within(untilTime)
 }
 
 func (p *process) stdout() string { return p.output(0, p.out) }
@@ -597,7 +596,9 @@ func (s *session) end(t testscript.T) {
 		if ok {
 			result.Errorf("%s was started and never waited for", name)
 		}
-		p.kill()
+		if !p.kill() {
+			result.Errorf("%s cannot be killed", name)
+		}
 	}
 	for _, f := range s.open {
 		f.Close()

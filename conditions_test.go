@@ -19,40 +19,52 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the scripts of a lab can look at. Each is asked of the kernel, says
-// whether it is so, and puts into words what is.
-var lookers = map[string]struct {
-	usage string
-	look  func(s *session, args []string) (is bool, state string, err error)
-}{
-	"segment":    {"segment KEY", lookSegment},
-	"segments":   {"segments OP N", lookSegments},
-	"size":       {"size KEY OP N", lookSize},
-	"mode":       {"mode KEY OP OCTAL", lookMode},
-	"attached":   {"attached KEY OP N", lookAttached},
-	"creator":    {"creator KEY NAME", lookCreator},
-	"user":       {"user KEY NAME", lookUser},
-	"maps":       {"maps NAME KEY", lookMaps},
-	"int32":      {"int32 KEY OFFSET OP N", lookNumber(4)},
-	"int64":      {"int64 KEY OFFSET OP N", lookNumber(8)},
-	"letters":    {"letters KEY OFFSET COUNT LETTER", lookLetters},
-	"text":       {"text KEY OFFSET TEXT", lookText},
-	"semaphores": {"semaphores KEY", lookSemaphores},
-	"number":     {"number KEY OP N", lookSemaphoreCount},
-	"value":      {"value KEY NUMBER OP N", lookSemaphore("value", 12)},
-	"waiters":    {"waiters KEY NUMBER OP N", lookSemaphore("number of waiters", 14)},
-	"zwaiters":   {"zwaiters KEY NUMBER OP N", lookSemaphore("number of those that wait for 0", 15)},
-	"last":       {"last KEY NUMBER NAME", lookLast},
-	"stdout":     {"stdout NAME PATTERN", lookOutput(0)},
-	"stderr":     {"stderr NAME PATTERN", lookOutput(1)},
-	"printed":    {"printed NAME OP N", lookPrinted},
-	"status":     {"status NAME STATUS[|STATUS]", lookStatus},
-	"call":       {"call NAME CALL[|CALL]", lookCall},
-	"processes":  {"processes NAME OP N", lookProcesses},
-	"answers":    {"answers NAME", lookAnswers},
-	"locks":      {"locks NAME", lookLocks},
-	"object":     {"object NAME", lookObject},
-	"file":       {"file PATTERN", lookFile},
+// A looker asks something of the kernel: it says whether it is so, and puts
+// into words what is.
+type looker = func(s *session, args []string) (is bool, state string, err error)
+
+// conditions are what the scripts of a lab can look at, by their usage. Some
+// labs have more of them.
+var conditions = map[string]looker{
+	"segment KEY":                     ofSegment(lookSegment),
+	"segments OP N":                   lookSegments,
+	"size KEY OP N":                   lookProperty("size", "%d", func(g segmentState) int64 { return int64(g.desc.Segsz) }),
+	"mode KEY OP OCTAL":               lookProperty("mode", "%o", func(g segmentState) int64 { return int64(g.desc.Perm.Mode & 0o777) }),
+	"attached KEY OP N":               lookProperty("number of attaches", "%d", func(g segmentState) int64 { return int64(g.desc.Nattch) }),
+	"creator KEY NAME":                ofSegment(lookCreator),
+	"user KEY NAME":                   ofSegment(lookUser),
+	"maps NAME KEY":                   lookMaps,
+	"int32 KEY OFFSET OP N":           lookNumber(4),
+	"int64 KEY OFFSET OP N":           lookNumber(8),
+	"letters KEY OFFSET COUNT LETTER": lookLetters,
+	"text KEY OFFSET TEXT":            lookText,
+	"semaphores KEY":                  lookSemaphores,
+	"number KEY OP N":                 lookSemaphoreCount,
+	"value KEY NUMBER OP N":           lookSemaphore("value", 12),
+	"waiters KEY NUMBER OP N":         lookSemaphore("number of waiters", 14),
+	"zwaiters KEY NUMBER OP N":        lookSemaphore("number of those that wait for 0", 15),
+	"last KEY NUMBER NAME":            lookLast,
+	"stdout NAME PATTERN":             lookOutput(0),
+	"stderr NAME PATTERN":             lookOutput(1),
+	"printed NAME OP N":               ofProgram(lookPrinted),
+	"status NAME STATUS[|STATUS]":     ofProgram(lookStatus),
+	"call NAME CALL[|CALL]":           ofProgram(lookCall),
+	"processes NAME OP N":             lookProcesses,
+	"answers NAME":                    ofProgram(lookAnswers),
+	"locks NAME":                      lookLocks,
+	"object NAME":                     lookObject,
+	"file PATTERN":                    lookFile,
+	"held NAME [POINT]":               asks(lookHeld),
+}
+
+// ofProgram makes a looker of one that looks at a program.
+func ofProgram(look func(s *session, p *process, args []string) (bool, string, error)) looker {
+	return func(s *session, args []string) (bool, string, error) {
+		if p := s.named(args[0]); p != nil {
+			return look(s, p, args)
+		}
+		return false, args[0] + " was not started", nil
+	}
 }
 
 // look evaluates a condition.
@@ -60,18 +72,23 @@ func (s *session) look(words []string) (is bool, state string, err error) {
 	if len(words) == 0 {
 		return false, "", fmt.Errorf("a condition is missing")
 	}
-	l, ok := lookers[words[0]]
-	if !ok {
-		return false, "", fmt.Errorf("no such condition: %s", words[0])
+	for usage, look := range conditions {
+		args := strings.Fields(usage)
+		if args[0] != words[0] {
+			continue
+		}
+		want := len(args)
+		if last := args[want-1]; len(words) > want && (last == "TEXT" || last == "PATTERN") {
+			words = append(slices.Clone(words[:want-1]), strings.Join(words[want-1:], " "))
+		} else if len(words) == want-1 && last[0] == '[' {
+			words = append(slices.Clone(words), "")
+		}
+		if len(words) != want {
+			return false, "", fmt.Errorf("usage: %s", usage)
+		}
+		return look(s, words[1:])
 	}
-	want := len(strings.Fields(l.usage)) - 1
-	if len(words)-1 > want && (words[0] == "text" || words[0] == "stdout" || words[0] == "stderr") {
-		words = append(slices.Clone(words[:want]), strings.Join(words[want:], " "))
-	}
-	if len(words)-1 != want {
-		return false, "", fmt.Errorf("usage: %s", l.usage)
-	}
-	return l.look(s, words[1:])
+	return false, "", fmt.Errorf("no such condition: %s", words[0])
 }
 
 // sum is a number, or a sum of products: 300x1024+1 or 1024-5.
@@ -179,11 +196,7 @@ func findSegment(text string) (g segmentState, state string, err error) {
 	return g, state, nil
 }
 
-func lookSegment(s *session, args []string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
+func lookSegment(s *session, g segmentState, args []string) (bool, string, error) {
 	return true, fmt.Sprintf("there is a segment with key %s, %d bytes", args[0], g.desc.Segsz), nil
 }
 
@@ -198,31 +211,27 @@ func lookSegments(s *session, args []string) (bool, string, error) {
 		strings.Join(words, " and ")), ": "), err
 }
 
-// ofSegment makes a looker of a number of a segment.
-func ofSegment(args []string, what string, value func(segmentState) int64, format string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
+// ofSegment makes a looker of one that looks at a segment.
+func ofSegment(look func(s *session, g segmentState, args []string) (bool, string, error)) looker {
+	return func(s *session, args []string) (bool, string, error) {
+		g, state, err := findSegment(args[0])
+		if state != "" || err != nil {
+			return false, state, err
+		}
+		return look(s, g, args)
 	}
-	n := value(g)
-	number := args[2]
-	if format == "%o" {
-		number = "0" + number
-	}
-	is, err := compare(n, args[1], number)
-	return is, fmt.Sprintf("the %s of segment %s is "+format, what, args[0], n), err
 }
 
-func lookSize(s *session, args []string) (bool, string, error) {
-	return ofSegment(args, "size", func(g segmentState) int64 { return int64(g.desc.Segsz) }, "%d")
-}
-
-func lookMode(s *session, args []string) (bool, string, error) {
-	return ofSegment(args, "mode", func(g segmentState) int64 { return int64(g.desc.Perm.Mode & 0o777) }, "%o")
-}
-
-func lookAttached(s *session, args []string) (bool, string, error) {
-	return ofSegment(args, "number of attaches", func(g segmentState) int64 { return int64(g.desc.Nattch) }, "%d")
+// lookProperty compares a number of a segment.
+func lookProperty(what, format string, value func(segmentState) int64) looker {
+	return ofSegment(func(_ *session, g segmentState, args []string) (bool, string, error) {
+		n, number := value(g), args[2]
+		if format == "%o" {
+			number = "0" + number
+		}
+		is, err := compare(n, args[1], number)
+		return is, fmt.Sprintf("the %s of segment %s is "+format, what, args[0], n), err
+	})
 }
 
 // belongs tells whether a process is, or was, one of a program's.
@@ -231,21 +240,13 @@ func (s *session) belongs(pid int, name string) bool {
 	return p != nil && (pid == p.cmd.Process.Pid || slices.Contains(tree(p.cmd.Process.Pid), pid))
 }
 
-func lookCreator(s *session, args []string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
+func lookCreator(s *session, g segmentState, args []string) (bool, string, error) {
 	is := s.belongs(int(g.desc.Cpid), args[1])
 	return is, fmt.Sprintf("the segment %s was made by process %d, which is %sof %s", args[0],
 		g.desc.Cpid, notUnless(is), args[1]), nil
 }
 
-func lookUser(s *session, args []string) (bool, string, error) {
-	g, state, err := findSegment(args[0])
-	if state != "" || err != nil {
-		return false, state, err
-	}
+func lookUser(s *session, g segmentState, args []string) (bool, string, error) {
 	is := s.belongs(int(g.desc.Lpid), args[1])
 	return is, fmt.Sprintf("the last to attach or detach segment %s was process %d, which is %sof %s",
 		args[0], g.desc.Lpid, notUnless(is), args[1]), nil
@@ -274,17 +275,50 @@ func lookMaps(s *session, args []string) (bool, string, error) {
 	return false, fmt.Sprintf("%s has not attached segment %s", args[0], args[1]), nil
 }
 
-// mapping is where a process has a segment, by its id. See shmop(2).
-func mapping(pid, id int) (address uint64, ok bool) {
+// An area is a part of a process's memory. See proc_pid_maps(5).
+type area struct {
+	from, to uint64
+	segment  int // the id of the segment that it is, or -1
+}
+
+func areas(pid int) (all []area) {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	for line := range strings.Lines(string(text)) {
+		a := area{segment: -1}
 		fields := strings.Fields(line)
-		if len(fields) > 5 && fields[4] == strconv.Itoa(id) && strings.HasPrefix(fields[5], "/SYSV") {
-			fmt.Sscanf(fields[0], "%x-", &address)
-			return address, true
+		if n, _ := fmt.Sscanf(fields[0], "%x-%x", &a.from, &a.to); n != 2 {
+			continue
+		}
+		if len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
+			a.segment, _ = strconv.Atoi(fields[4])
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// segmentsOf are the areas where a process has System V segments.
+func segmentsOf(pid int) []area {
+	return slices.DeleteFunc(areas(pid), func(a area) bool { return a.segment < 0 })
+}
+
+// mapping is where a process has a segment, by its id.
+func mapping(pid, id int) (address uint64, ok bool) {
+	for _, a := range segmentsOf(pid) {
+		if a.segment == id {
+			return a.from, true
 		}
 	}
 	return 0, false
+}
+
+// memoryOf reads the memory of a process.
+func memoryOf(pid int, address uint64, into []byte) (n int) {
+	if f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
+		n, _ = f.ReadAt(into, int64(address))
+		f.Close()
+	}
+	return n
 }
 
 // contents is what a segment holds now. It is read from the memory of a
@@ -300,16 +334,8 @@ func (s *session) contents(key string) (text []byte, state string, err error) {
 			continue
 		}
 		for _, pid := range tree(p.cmd.Process.Pid) {
-			address, ok := mapping(pid, g.id)
-			if !ok {
-				continue
-			}
-			if f, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid)); err == nil {
-				n, _ := f.ReadAt(text, int64(address))
-				f.Close()
-				if n == len(text) {
-					return text, "", nil
-				}
+			if address, ok := mapping(pid, g.id); ok && memoryOf(pid, address, text) == len(text) {
+				return text, "", nil
 			}
 		}
 	}
@@ -343,7 +369,7 @@ func (s *session) at(key, offset string, size int) (part []byte, state string, e
 	return text[n : n+size], "", nil
 }
 
-func lookNumber(size int) func(*session, []string) (bool, string, error) {
+func lookNumber(size int) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		part, state, err := s.at(args[0], args[1], size)
 		if state != "" || err != nil {
@@ -437,7 +463,7 @@ func lookSemaphoreCount(s *session, args []string) (bool, string, error) {
 }
 
 // lookSemaphore looks with semctl GETVAL, GETNCNT or GETZCNT.
-func lookSemaphore(what string, command uintptr) func(*session, []string) (bool, string, error) {
+func lookSemaphore(what string, command uintptr) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		id, state, err := findSemaphores(args[0])
 		if state != "" || err != nil {
@@ -465,7 +491,7 @@ func lookLast(s *session, args []string) (bool, string, error) {
 		number, pid, notUnless(is), args[2]), err
 }
 
-func lookOutput(which int) func(*session, []string) (bool, string, error) {
+func lookOutput(which int) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		re, err := regexp.Compile("(?m)" + args[1])
 		p := s.named(args[0])
@@ -483,11 +509,7 @@ func lookOutput(which int) func(*session, []string) (bool, string, error) {
 }
 
 // lookPrinted counts the bytes on standard output.
-func lookPrinted(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookPrinted(s *session, p *process, args []string) (bool, string, error) {
 	c := p.captured[0]
 	c.lock.Lock()
 	defer c.lock.Unlock()
@@ -495,11 +517,7 @@ func lookPrinted(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("%s has printed %d bytes", args[0], c.size), err
 }
 
-func lookStatus(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookStatus(s *session, p *process, args []string) (bool, string, error) {
 	got := p.status()
 	is := got != "running" && isStatus(got, args[1]) ||
 		slices.Contains(strings.Split(args[1], "|"), got)
@@ -556,11 +574,7 @@ func waitsIn(pid int) (names []string) {
 	return names
 }
 
-func lookCall(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookCall(s *session, p *process, args []string) (bool, string, error) {
 	if p.within(0) {
 		return false, args[0] + " " + ending(p.status()), nil
 	}

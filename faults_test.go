@@ -433,7 +433,8 @@ func (t *trial) startSide(side int, command string) (*process, error) {
 			t.at.change(cmd)
 		} else if t.at.side != both {
 			started, err = watch(cmd, func(c call) (f fate) {
-				if t.calls[c.name]++; c.name == t.at.name && t.calls[c.name] == t.at.n {
+				name := watched[c.nr].name
+				if t.calls[name]++; name == t.at.name && t.calls[name] == t.at.n {
 					t.removes = c.removes()
 					return t.at.fate
 				}
@@ -664,8 +665,9 @@ func atCalls(x *experiment, p pair, k kind) {
 				err = t.asUsual()
 			}
 			t.end()
-			if t.gone != nil { // so that it counts no more
-				<-t.gone
+			// So that it counts no more.
+			if t.gone != nil && !eventually(scriptTime, func() bool { return closed(t.gone) }) {
+				err = errors.Join(err, errors.New("a process is left"))
 			}
 			for name, n := range t.calls {
 				for i := range min(n, k.few) {

@@ -352,7 +352,7 @@ func buildSubmission(staged string) (failed string, err error) {
 					return os.Lchown(path, box.uid, box.uid)
 				})
 			}
-			p, err := box.start("", nil, "build")
+			p, err := box.start(nil, "", nil, "build")
 			if why := startError(""); errors.As(err, &why) {
 				failed = string(why)
 				return nil

@@ -231,6 +231,25 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
+// TestStuck has a script hang: it ends all the same, and is the grader's fault.
+func TestStuck(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "x.txtar")
+	text := "# points: 1\n# tier: basic\n# limit: 1s\n\n# Fine.\nexec tail -f /dev/null\n"
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	script, err := readLabScript(labs[0], file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script.hung = 100 * time.Millisecond
+	if v := (&submission{lab: labs[0]}).judge(script); v.status != "error" || !strings.Contains(v.seen, "hung") {
+		t.Errorf("%s%s", v.feedback(), v.printed)
+	}
+}
+
 // TestAbsent shows what is said of programs that cannot be started.
 func TestAbsent(t *testing.T) {
 	for name, c := range map[string]struct {

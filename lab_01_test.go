@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"strconv"
@@ -23,30 +24,22 @@ import (
 // and steps of a peer that has a child.
 
 func init() {
-	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
-		l := lookers[name]
-		l.usage, l.look = usage, look
-		lookers[name] = l
-	}
-	add("byte", "byte KEY OFFSET OP N", lookByte)
-	add("looks", "looks NAME", lookLooks)
-	add("sleeps", "sleeps NAME", lookSleeps)
-	add("repeats", "repeats NAME OP N", lookRepeats)
-	add("pace", "pace NAME FROM TO OP MILLISECONDS", lookPace)
-	add("blocks", "blocks KEY LETTERS", lookBlocks)
-	add("spacing", "spacing OP MILLISECONDS", lookSpacing)
-	add("cleared", "cleared", lookCleared)
-	add("gap", "gap NAME OP MILLISECONDS", lookGap)
-	add("speaks", "speaks NAME", lookSpeaks)
-	add("succeeded", "succeeded NAME", lookSucceeded)
+	maps.Copy(conditions, map[string]looker{
+		"byte KEY OFFSET OP N":              lookByte,
+		"looks NAME":                        lookLooks,
+		"sleeps NAME":                       lookSleeps,
+		"repeats NAME OP N":                 ofProgram(lookRepeats),
+		"pace NAME FROM TO OP MILLISECONDS": ofProgram(lookPace),
+		"blocks KEY LETTERS":                lookBlocks,
+		"spacing OP MILLISECONDS":           lookSpacing,
+		"cleared":                           lookCleared,
+		"gap NAME OP MILLISECONDS":          lookGap,
+		"speaks NAME":                       ofProgram(lookSpeaks),
+		"succeeded NAME":                    ofProgram(lookSucceeded),
+	})
 	moreSteps["child"] = (*player).childDoes
 	moreSteps["kill-child"] = (*player).killChild
 	moreSteps["catch"] = (*player).catch
-	moreSteps["wait"] = func(_ *player, args []string) error {
-		n, err := strconv.Atoi(args[0])
-		time.Sleep(time.Duration(n) * time.Millisecond)
-		return err
-	}
 }
 
 func lookByte(s *session, args []string) (bool, string, error) {
@@ -73,13 +66,6 @@ type counter struct {
 	since                time.Time
 }
 
-func (s *session) history() *history {
-	if s.lab.history.looks == nil {
-		s.lab.history.looks, s.lab.history.gaps = map[string]*counter{}, map[string]time.Duration{}
-	}
-	return &s.lab.history
-}
-
 // lookLooks waits, in await, until a program has come round ten times more: it
 // has slept in between, or used the processor for a while.
 func lookLooks(s *session, args []string) (bool, string, error) { return s.comesRound(args[0], false) }
@@ -98,7 +84,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 		now.switches += switches(pid)
 		now.cpu += processorTime(pid)
 	}
-	all := s.history().looks
+	all := s.lab.history.looks
 	c := all[name]
 	if c == nil {
 		all[name] = &now
@@ -112,7 +98,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 		c.cpu = now.cpu
 	}
 	if c.count >= 10 {
-		s.history().gaps[name] = time.Since(c.since) / 10
+		s.lab.history.gaps[name] = time.Since(c.since) / 10
 		delete(all, name)
 		return true, name + " looks again and again", nil
 	}
@@ -138,11 +124,7 @@ func processorTime(pid int) int {
 }
 
 // lookRepeats counts how often a line on standard error was repeated.
-func lookRepeats(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookRepeats(s *session, p *process, args []string) (bool, string, error) {
 	count, most, line := map[string]int{}, 0, ""
 	for text := range strings.Lines(p.stderr()) {
 		if count[text]++; count[text] > most {
@@ -154,11 +136,7 @@ func lookRepeats(s *session, args []string) (bool, string, error) {
 }
 
 // lookPace compares the time between two lines on standard output.
-func lookPace(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookPace(s *session, p *process, args []string) (bool, string, error) {
 	from, e1 := strconv.Atoi(args[1])
 	to, e2 := strconv.Atoi(args[2])
 	if err := errors.Join(e1, e2); err != nil {
@@ -179,7 +157,7 @@ func lookPace(s *session, args []string) (bool, string, error) {
 // lookBlocks notes each new block in the segment, and waits, in await, for
 // blocks of these letters.
 func lookBlocks(s *session, args []string) (bool, string, error) {
-	w := s.history()
+	w := &s.lab.history
 	size, _ := strconv.Atoi(s.lab.values["BLOCK"])
 	text, state, err := s.at(args[0], "8", size)
 	if err != nil {
@@ -227,40 +205,32 @@ func without(word, rest string) bool {
 
 // lookCleared tells whether a block was taken back, while blocks were awaited.
 func lookCleared(s *session, _ []string) (bool, string, error) {
-	cleared := s.history().cleared
+	cleared := s.lab.history.cleared
 	return cleared != "", cleared, nil
 }
 
 // lookGap compares the time between two looks of a program, as they were
 // awaited before.
 func lookGap(s *session, args []string) (bool, string, error) {
-	gap := s.history().gaps[args[0]]
+	gap := s.lab.history.gaps[args[0]]
 	is, err := compare(gap.Milliseconds(), args[1], args[2])
 	return is, fmt.Sprintf("%s looks once in %v", args[0], gap.Round(time.Millisecond)), err
 }
 
 // lookSpeaks tells whether a program has printed anything.
-func lookSpeaks(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSpeaks(s *session, p *process, args []string) (bool, string, error) {
 	return p.stdout()+p.stderr() != "", args[0] + " has printed nothing", nil
 }
 
 // lookSucceeded tells whether a peer could do the last step that it was told.
-func lookSucceeded(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSucceeded(s *session, p *process, args []string) (bool, string, error) {
 	answer := lastLine(p.stdout())
 	return answer == "done", strings.TrimPrefix(answer, "error: "), nil
 }
 
 // lookSpacing compares the time from the first block that was seen to the last.
 func lookSpacing(s *session, args []string) (bool, string, error) {
-	w := s.history()
+	w := &s.lab.history
 	took := w.last.Sub(w.first)
 	is, err := compare(took.Milliseconds(), args[0], args[1])
 	return is, fmt.Sprintf("from block %.1s to the last one it took %.1f s", w.letters, took.Seconds()), err
@@ -272,8 +242,16 @@ func lookSpacing(s *session, args []string) (bool, string, error) {
 func (c *capture) holdOutput(room int) error {
 	parked := make(chan struct{})
 	c.lock.Lock()
-	c.held, c.parked = make(chan struct{}), parked
+	held, ended := c.held != nil, c.closed
+	if !held && !ended {
+		c.held, c.parked = make(chan struct{}), parked
+	}
 	c.lock.Unlock()
+	if held {
+		return errors.New("its output is held already")
+	} else if ended {
+		return nil
+	}
 	if err := c.r.SetReadDeadline(time.Unix(1, 0)); err != nil {
 		return err
 	}
@@ -300,7 +278,9 @@ func (c *capture) holdOutput(room int) error {
 			for size -= room; err == nil && size > 0; size -= min(size, page) {
 				var n int
 				n, err = unix.Write(w, make([]byte, min(size, page)))
+				c.lock.Lock()
 				c.filling += max(n, 0)
+				c.lock.Unlock()
 			}
 			failed = err
 			return

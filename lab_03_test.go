@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -27,21 +28,15 @@ import (
 func init() {
 	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
 
-	add := func(usage string, look func(*session, []string) (bool, string, error)) {
-		name, _, _ := strings.Cut(usage, " ")
-		l := lookers[name]
-		l.usage, l.look = usage, look
-		lookers[name] = l
-	}
-	add("key KEY OP N", func(_ *session, args []string) (bool, string, error) {
-		return ofSegment(args, "key", func(g segmentState) int64 { return int64(g.key) }, "%#x")
+	maps.Copy(conditions, map[string]looker{
+		"key KEY OP N":         lookProperty("key", "%#x", func(g segmentState) int64 { return int64(g.key) }),
+		"semmode KEY OP OCTAL": lookSemaphoreMode,
+		"woke NAME OP N":       ofProgram(lookWoke),
+		"unread NAME OP N":     lookUnread,
+		"received NAME FILE":   lookReceived,
+		"stopped NAME":         lookStopped,
+		"lines NAME OP N":      ofProgram(lookLines),
 	})
-	add("semmode KEY OP OCTAL", lookSemaphoreMode)
-	add("woke NAME OP N", lookWoke)
-	add("unread NAME OP N", lookUnread)
-	add("received NAME FILE", lookReceived)
-	add("stopped NAME", lookStopped)
-	add("lines NAME OP N", lookLines)
 
 	moreSteps["open"] = (*player).open
 	moreSteps["send"] = (*player).send
@@ -49,11 +44,6 @@ func init() {
 	moreSteps["receive"] = (*player).receive
 	moreSteps["next"] = (*player).next
 	moreSteps["leave"] = (*player).leave
-	moreSteps["pause"] = func(_ *player, args []string) error {
-		seconds, err := strconv.ParseFloat(args[0], 64)
-		time.Sleep(time.Duration(seconds * float64(time.Second)))
-		return err
-	}
 	moreSteps["spawn"] = (*player).spawn
 	moreSteps["die"] = func(*player, []string) error { return unix.Kill(os.Getpid(), unix.SIGKILL) }
 }
@@ -91,9 +81,6 @@ func (s *session) input(ts *testscript.TestScript, args []string) {
 		all = append(all, text...)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), all, 0o644))
-	if s.lab.files == nil {
-		s.lab.files = map[string][]byte{}
-	}
 	s.lab.files[args[0]] = all
 }
 
@@ -119,11 +106,7 @@ func lookSemaphoreMode(s *session, args []string) (bool, string, error) {
 
 // lookWoke counts how often a program has woken up since the script asked
 // first.
-func lookWoke(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookWoke(s *session, p *process, args []string) (bool, string, error) {
 	if p.within(0) {
 		return false, args[0] + " " + ending(p.status()), nil
 	}
@@ -181,11 +164,7 @@ func lookStopped(s *session, args []string) (bool, string, error) {
 }
 
 // lookLines counts the lines on standard error.
-func lookLines(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookLines(s *session, p *process, args []string) (bool, string, error) {
 	n := strings.Count(p.stderr(), "\n")
 	is, err := compare(int64(n), args[1], args[2])
 	return is, fmt.Sprintf("%s has printed %d lines on standard error", args[0], n), err

@@ -6,15 +6,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-	"unsafe"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,33 +20,27 @@ import (
 // line of the table.
 
 func init() {
-	moreCommands["start-creating"] = labCommand{"start-creating NAME PROGRAM", 2, plain((*session).startAtCreation)}
-	moreCommands["create"] = labCommand{"create NAME", 1, plain((*session).create)}
-	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
-		l := lookers[name]
-		l.usage, l.look = usage, look
-		lookers[name] = l
-	}
-	add("holds", "holds NAME KEY", lookHolds)
-	add("itself", "itself NAME KEY", lookItself)
-	add("abandoned", "abandoned KEY", lookAbandoned)
-	add("line", "line KEY INDEX NAME", lookLine)
-	add("shifted", "shifted KEY", lookShifted)
-	add("count-first", "count-first KEY", lookCountFirst)
-	add("misnamed", "misnamed", lookMisnamed)
-	add("twice", "twice", lookTwice)
-	add("intruded", "intruded PEER KEY", lookIntruded)
-	add("slept-outside", "slept-outside KEY", lookSleptOutside)
-	add("creates", "creates NAME", lookCreates)
-	add("unflushed", "unflushed", lookUnflushed)
-	add("gone", "gone KEY SEMKEY", lookGone)
-	add("prints-old", "prints-old KEY", lookPrintsOld)
-	add("polls", "polls KEY", lookPolls)
-	add("refused", "refused", lookRefused)
-	add("once", "once KEY NAME", lookOnce)
-	add("age", "age NAME OP SECONDS", lookAge)
-	add("since", "since NAME OP SECONDS", lookSince)
-	add("settled", "settled NAME", lookSettled)
+	maps.Copy(conditions, map[string]looker{
+		"holds NAME KEY":        lookHolds,
+		"itself NAME KEY":       lookItself,
+		"abandoned KEY":         lookAbandoned,
+		"line KEY INDEX NAME":   lookLine,
+		"shifted KEY":           lookShifted,
+		"count-first KEY":       lookCountFirst,
+		"misnamed":              lookMisnamed,
+		"twice":                 lookTwice,
+		"intruded PEER KEY":     lookIntruded,
+		"slept-outside KEY":     lookSleptOutside,
+		"unflushed":             lookUnflushed,
+		"gone KEY SEMKEY":       lookGone,
+		"prints-old KEY":        lookPrintsOld,
+		"polls KEY":             lookPolls,
+		"refused":               lookRefused,
+		"once KEY NAME":         lookOnce,
+		"age NAME OP SECONDS":   ofProgram(lookAge),
+		"since NAME OP SECONDS": ofProgram(lookSince),
+		"settled NAME":          ofProgram(lookSettled),
+	})
 }
 
 // lockOf is the value of the only semaphore of a set, and the process that
@@ -137,20 +129,12 @@ func lookLine(s *session, args []string) (bool, string, error) {
 
 // lookAge is for how long a program runs. The machine may be slow: so only
 // "at least" is a proof.
-func lookAge(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookAge(s *session, p *process, args []string) (bool, string, error) {
 	return lookTime(time.Since(p.started), args, "after it was started")
 }
 
 // lookSince is how long ago a peer was told something.
-func lookSince(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSince(s *session, p *process, args []string) (bool, string, error) {
 	return lookTime(time.Since(p.toldAt), args, "after the lock was given back")
 }
 
@@ -165,11 +149,7 @@ func lookTime(passed time.Duration, args []string, what string) (bool, string, e
 }
 
 // lookSettled tells whether all threads of a program sleep.
-func lookSettled(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookSettled(s *session, p *process, args []string) (bool, string, error) {
 	for _, pid := range tree(p.cmd.Process.Pid) {
 		if !idle(pid, "S") {
 			return false, args[0] + " does not sleep", nil
@@ -323,104 +303,15 @@ func lookSleptOutside(s *session, args []string) (bool, string, error) {
 	return false, "no program sleeps without the lock", nil
 }
 
-// A creation is a program that is about to create a semaphore set, and waits
-// until it may.
-type creation struct {
-	pending chan bool // closed when it waits
-	goOn    chan bool // closed when it may go on
-}
+// A creation04 is a program that is to be held before it creates a semaphore set.
+type creation04 struct{}
 
-// atCreation has the next program that is started in the sandbox stop before
-// it creates a set. The kernel asks this process, by seccomp(2).
-func (s *session) atCreation() (c *creation, started func(), err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	theirs := os.NewFile(uintptr(fds[1]), "socket")
-	s.lab.box.atCreation = theirs
-	c = &creation{make(chan bool), make(chan bool)}
-	return c, func() {
-		s.lab.box.atCreation = nil
-		theirs.Close()
-		go func() {
-			defer unix.Close(fds[0])
-			oob := make([]byte, unix.CmsgSpace(4))
-			_, n, _, _, err := unix.Recvmsg(fds[0], make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
-			if err != nil || n == 0 {
-				return
-			}
-			messages, _ := unix.ParseSocketControlMessage(oob[:n])
-			got, _ := unix.ParseUnixRights(&messages[0])
-			first := true
-			answer(got[0], func(call) fate {
-				if first {
-					first = false
-					close(c.pending)
-					select {
-					case <-c.goOn:
-					case <-time.After(s.lab.script.limit): // the script has failed
-					}
-				}
-				return fate{}
-			})
-		}()
-	}, nil
-}
+var rules04 = []rule{{unix.SYS_SEMGET, 2, has, unix.IPC_CREAT}}
 
-// askAtCreation has the kernel ask whoever reads this socket before this
-// thread, or what becomes of it, calls semget with IPC_CREAT.
-func askAtCreation(socket int) error {
-	const load, equal, set, ret = 0x20, 0x15, 0x45, 0x06
-	const nr, arg2 = 0, 32
-	program := []unix.SockFilter{
-		{Code: load, K: nr}, {Code: equal, K: unix.SYS_SEMGET, Jf: 3},
-		{Code: load, K: arg2}, {Code: set, K: unix.IPC_CREAT, Jf: 1},
-		{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF},
-		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
-	}
-	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
-		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return errno
-	}
-	unix.CloseOnExec(int(listener))
-	return unix.Sendmsg(socket, []byte{0}, unix.UnixRights(int(listener)), nil, 0)
-}
-
-// startAtCreation starts a program that stops before it creates a set. "create"
-// lets it go on.
-func (s *session) startAtCreation(ts *testscript.TestScript, args []string) {
-	c, started, err := s.atCreation()
-	ts.Check(err)
-	func() {
-		defer started()
-		s.startInLab(ts, args)
-	}()
-	s.running[args[0]].creation = c
-}
-
-// lookCreates tells whether it has stopped there.
-func lookCreates(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil || p.creation == nil {
-		return false, args[0] + " was not started", nil
-	}
-	select {
-	case <-p.creation.pending:
-		return true, args[0] + " calls semget with IPC_CREAT", nil
-	default:
-		return false, args[0] + " has not called semget with IPC_CREAT", nil
-	}
-}
-
-func (s *session) create(ts *testscript.TestScript, args []string) {
-	c := s.process(ts, args[0]).creation
-	if c == nil {
-		ts.Fatalf("start %s with start-creating", args[0])
-	}
-	close(c.goOn)
+func (creation04) points() []string { return []string{"create"} }
+func (creation04) at(call) []string { return []string{"create"} }
+func (creation04) missing(name, _ string) string {
+	return name + " has not called semget with IPC_CREAT"
 }
 
 // lookUnflushed tells whether a program waits for the lock and has printed

@@ -9,251 +9,128 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/exec"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 )
 
-// Lab 06 looks at a segment that lives for a millisecond. So the kernel asks
-// the grader before some calls of the student's processes, and the script says
-// where one of them is to be held: see "start -watched". The call is made when
-// the script says "go-on". To the program this looks like a call that sleeps:
-// signals interrupt it.
+// Lab 06 looks at a segment that lives for a millisecond: so a process is held
+// at a call. To the program this looks like a call that sleeps, which signals
+// interrupt.
 
-// held are the points at which a process can be held.
+// The points at which a process can be held.
 const (
-	beforeAttach = "attach" // the first shmat: there is the segment, and no mark
-	withList     = "list"   // a process that has the segment detaches it, or ends
-	walkerDone   = "walker" // the walker has attached it, and prints, detaches or ends
-	walkerPrints = "write"  // the walker prints
+	beforeAttach = "attach" // it calls shmat: there is the segment, and no mark
+	withList     = "list"   // it has the segment, and detaches it, or ends
+	walkerDone   = "walker" // it is the walker, has attached it, and prints, detaches or ends
+	walkerPrints = "write"  // it is the walker, and prints
 )
 
-// asked are the calls that the grader is asked about.
-var asked = map[int]string{
-	unix.SYS_SHMGET: "shmget", unix.SYS_SHMAT: "shmat", unix.SYS_SHMDT: "shmdt",
-	unix.SYS_SHMCTL: "shmctl", unix.SYS_WRITE: "write", unix.SYS_WRITEV: "write",
-	unix.SYS_EXIT_GROUP: "exit",
-}
+var rules06 = []rule{{call: unix.SYS_SHMGET}, {call: unix.SYS_SHMAT}, {call: unix.SYS_SHMDT},
+	{call: unix.SYS_SHMCTL}, {unix.SYS_WRITE, 0, equals, 1}, {unix.SYS_WRITEV, 0, equals, 1},
+	{call: unix.SYS_EXIT_GROUP}}
 
-// A watcher knows what the processes of a program have called.
-type watcher struct {
-	lock    sync.Mutex
-	point   string // where to hold a process; empty for nowhere
-	broken  string // why there is nothing to know
-	socket  [2]int
+// A walk06 knows what the processes of a program have called.
+type walk06 struct {
 	calls   map[string][]int        // the processes that have made a call
 	seen    []int                   // all processes
 	creator int                     // the first that has called shmget
 	fixed   bool                    // a process has given shmat an address
 	before  map[int]map[uint64]bool // where each had a segment before its shmat
 	where   map[int]map[uint64]bool // and at its latest call
-	held    notification            // the call that is held
-	heldPID int                     // its process
-	since   time.Time               // when it was held
-	send    func(notification)      // lets a call be made
-	kept    []notification          // those that are held
 }
 
-func newWatcher(point string) (*watcher, error) {
-	w := &watcher{point: point, calls: map[string][]int{}, before: map[int]map[uint64]bool{},
-		where: map[int]map[uint64]bool{}}
-	var err error
-	w.socket, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	return w, err
+func (*walk06) points() []string {
+	return []string{beforeAttach, withList, walkerDone, walkerPrints}
 }
 
-// watch has a program that is about to be started watched. What it returns is
-// to be called when it was started.
-func (w *watcher) watch(cmd *exec.Cmd) (started func()) {
-	theirs := os.NewFile(uintptr(w.socket[1]), "socket")
-	cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
-	return func() {
-		theirs.Close()
-		go w.follow(w.socket[0])
+func (d *walk06) missing(name, point string) string {
+	n := len(d.calls["shmat"])
+	switch {
+	case n == 0:
+		return "no process of " + name + " has called shmat"
+	case point == walkerPrints && n > 1:
+		return fmt.Sprintf("the walker of %s has not printed anything", name)
+	case point == walkerDone && len(d.seen) == 1:
+		return fmt.Sprintf("%s is one process, without a second one that calls shmat", name)
+	case n == 1:
+		return fmt.Sprintf("one process of %s has called shmat, and no other", name)
 	}
+	return fmt.Sprintf("%d processes of %s have called shmat", n, name)
 }
 
-// follow answers until no process is left of the program.
-func (w *watcher) follow(socket int) {
-	oob := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(socket, make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
-	unix.Close(socket)
-	if err != nil || n == 0 {
-		w.lock.Lock()
-		defer w.lock.Unlock()
-		w.broken = "the kernel does not let the grader watch calls"
-		return
+func (d *walk06) at(c call) (points []string) {
+	pid, name := c.process(), watched[c.nr].name
+	switch c.nr {
+	case unix.SYS_WRITEV:
+		name = "write"
+	case unix.SYS_EXIT_GROUP:
+		name = "exit"
 	}
-	messages, _ := unix.ParseSocketControlMessage(oob[:n])
-	got, _ := unix.ParseUnixRights(&messages[0])
-	listener := got[0]
-	defer unix.Close(listener)
-	w.lock.Lock()
-	w.send = func(n notification) {
-		r := reply{id: n.id, flags: unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE}
-		unix.Syscall(unix.SYS_IOCTL, uintptr(listener), unix.SECCOMP_IOCTL_NOTIF_SEND,
-			uintptr(unsafe.Pointer(&r)))
-	}
-	w.lock.Unlock()
-	for {
-		fds := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
-			continue
-		} else if fds[0].Revents&unix.POLLIN == 0 {
-			w.lock.Lock()
-			defer w.lock.Unlock()
-			w.send = func(notification) {} // the listener is closed now
-			return
-		}
-		var n notification
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(listener),
-			unix.SECCOMP_IOCTL_NOTIF_RECV, uintptr(unsafe.Pointer(&n))); errno != 0 {
-			continue // the caller has just ended
-		}
-		w.lock.Lock()
-		if w.holds(n) {
-			w.kept = append(w.kept, n)
-		} else {
-			w.send(n)
-		}
-		w.lock.Unlock()
-	}
-}
-
-// holds notes a call, and tells whether it is to be held.
-func (w *watcher) holds(n notification) bool {
-	pid, name := processOf(n.pid), asked[int(n.nr)]
 	note := func(list []int) []int {
 		if slices.Contains(list, pid) {
 			return list
 		}
 		return append(list, pid)
 	}
-	w.seen, w.calls[name] = note(w.seen), note(w.calls[name])
+	d.seen, d.calls[name] = note(d.seen), note(d.calls[name])
 	has := attaches(pid)
-	if name == "shmat" && w.before[pid] == nil {
-		w.before[pid] = has
+	if name == "shmat" && d.before[pid] == nil {
+		d.before[pid] = has
 	}
-	if name == "shmat" && n.args[1] != 0 {
-		w.fixed = true
+	if name == "shmat" && c.args[1] != 0 {
+		d.fixed = true
 	}
 	if len(has) > 0 {
-		w.where[pid] = has
+		d.where[pid] = has
 	}
-	if name == "shmget" && w.creator == 0 {
-		w.creator = pid
+	if name == "shmget" && d.creator == 0 {
+		d.creator = pid
 	}
-	switch {
-	case w.point == "":
-		return false
-	case w.heldPID != 0: // a signal may have interrupted the call: it is made again
-		return n.pid == w.held.pid && n.nr == w.held.nr && n.args == w.held.args
+	walker := pid != d.creator && slices.Contains(d.calls["shmat"], pid)
+	leaves := name == "shmdt" || name == "exit"
+	for point, is := range map[string]bool{
+		beforeAttach: name == "shmat",
+		withList:     leaves && len(has) > 0,
+		walkerDone:   walker && (leaves || name == "write"),
+		walkerPrints: walker && name == "write",
+	} {
+		if is {
+			points = append(points, point)
+		}
 	}
-	walker := pid != w.creator && slices.Contains(w.calls["shmat"], pid)
-	hold := false
-	switch w.point {
-	case beforeAttach:
-		hold = name == "shmat"
-	case withList:
-		hold = (name == "shmdt" || name == "exit") && len(has) > 0
-	case walkerDone:
-		hold = walker && (name == "write" || name == "shmdt" || name == "exit")
-	case walkerPrints:
-		hold = walker && name == "write"
-	}
-	if hold {
-		w.held, w.heldPID, w.since = n, pid, time.Now()
-	}
-	return hold
+	return points
 }
 
 // attaches are the addresses at which a process has System V segments.
 func attaches(pid int) map[uint64]bool {
 	all := map[uint64]bool{}
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
-			var address uint64
-			fmt.Sscanf(fields[0], "%x-", &address)
-			all[address] = true
-		}
+	for _, a := range segmentsOf(pid) {
+		all[a.from] = true
 	}
 	return all
 }
 
-// goOn lets the call be made, and all later ones.
-func (w *watcher) goOn() {
-	w.lock.Lock()
-	defer w.lock.Unlock()
-	w.point = ""
-	for _, n := range w.kept {
-		w.send(n)
-	}
-	w.kept = nil
-}
-
-// askedFilter has the kernel ask about the calls in asked: of those that write
-// only about standard output.
-func askedFilter() (p []unix.SockFilter) {
-	const load, equal, ret = 0x20, 0x15, 0x06
-	const nr, arg0 = 0, 16
-	p = append(p, unix.SockFilter{Code: load, K: nr})
-	for call, name := range asked {
-		body := []unix.SockFilter{{Code: ret, K: unix.SECCOMP_RET_USER_NOTIF}}
-		if name == "write" {
-			body = []unix.SockFilter{{Code: load, K: arg0}, {Code: equal, K: 1, Jt: 1},
-				{Code: ret, K: unix.SECCOMP_RET_ALLOW}, body[0]}
-		}
-		p = append(p, unix.SockFilter{Code: equal, K: uint32(call), Jf: uint8(len(body))})
-		p = append(p, body...)
-	}
-	return append(p, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
-}
-
-// letWatch has this thread, and the program that it becomes, watched by whoever
-// reads the socket.
-func letWatch(socket int) error {
-	runtime.LockOSThread()
-	program := askedFilter()
-	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
-	listener, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER,
-		unix.SECCOMP_FILTER_FLAG_NEW_LISTENER, uintptr(unsafe.Pointer(&prog)))
-	if errno != 0 {
-		return fmt.Errorf("seccomp: %w", errno)
-	}
-	err := unix.Sendmsg(socket, []byte{0}, unix.UnixRights(int(listener)), nil, 0)
-	return errors.Join(err, unix.Close(int(listener)), unix.Close(socket))
-}
-
 func init() {
-	add := func(name, usage string, look func(*session, []string) (bool, string, error)) {
-		l := lookers[name]
-		l.usage, l.look = usage, look
-		lookers[name] = l
-	}
-	add("caught", "caught NAME", watched06(lookCaught))
-	add("callers", "callers NAME CALL OP N", watched06(lookCallers))
-	add("apart", "apart NAME", watched06(lookApart))
-	add("addresses", "addresses NAME", watched06(lookAddresses))
-	add("patient", "patient NAME", watched06(lookPatient))
-	add("over", "over NAME", watched06(lookOver))
-	add("list", "list KEY VALUES", lookList)
-	add("link", "link KEY INDEX OP N", lookLink)
-	add("values", "values NAME LIST", lookValues)
-	add("blank", "blank KEY", lookBlank)
-	add("fixed", "fixed NAME", watched06(lookFixed))
-	add("unchanged", "unchanged KEY", lookUnchanged)
+	maps.Copy(conditions, map[string]looker{
+		"callers NAME CALL OP N": asks(lookCallers),
+		"apart NAME":             asks(lookApart),
+		"addresses NAME":         asks(lookAddresses),
+		"patient NAME":           asks(lookPatient),
+		"over NAME":              asks(lookOver),
+		"list KEY VALUES":        lookList,
+		"link KEY INDEX OP N":    lookLink,
+		"values NAME LIST":       ofProgram(lookValues),
+		"blank KEY":              lookBlank,
+		"fixed NAME":             asks(lookFixed),
+		"unchanged KEY":          lookUnchanged,
+	})
 	maps.Copy(moreCommands, map[string]labCommand{
-		"go-on":    {"go-on NAME", 1, plain((*session).goOn)},
 		"kill-one": {"kill-one NAME builder|walker SIGNAL", 3, plain((*session).killOne)},
 		"id":       {"id KEY", 1, plain((*session).segmentID)},
 		"spend-id": {"spend-id", 0, plain((*session).spendID)},
@@ -263,51 +140,12 @@ func init() {
 	moreSteps["series"] = stepSeries
 }
 
-// watched06 is a looker of a program that was started with -watched.
-func watched06(look func(*session, *process, *watcher, []string) (bool, string, error)) func(*session, []string) (bool, string, error) {
-	return func(s *session, args []string) (bool, string, error) {
-		p := s.named(args[0])
-		if p == nil {
-			return false, args[0] + " was not started", nil
-		}
-		w := p.watcher
-		if w == nil {
-			return false, "", fmt.Errorf("start %s with -watched", args[0])
-		}
-		w.lock.Lock()
-		defer w.lock.Unlock()
-		if w.broken != "" {
-			return false, "", errors.New(w.broken)
-		}
-		return look(s, p, w, args)
-	}
-}
-
-// lookCaught tells whether a process is held at the point that the script names.
-func lookCaught(s *session, p *process, w *watcher, args []string) (bool, string, error) {
-	if w.heldPID != 0 {
-		return true, args[0] + " is held", nil
-	}
-	n := len(w.calls["shmat"])
-	switch {
-	case n == 0:
-		return false, "no process of " + args[0] + " has called shmat", nil
-	case w.point == walkerPrints && n > 1:
-		return false, fmt.Sprintf("the walker of %s has not printed anything", args[0]), nil
-	case w.point == walkerDone && len(w.seen) == 1:
-		return false, fmt.Sprintf("%s is one process, without a second one that calls shmat", args[0]), nil
-	case n == 1:
-		return false, fmt.Sprintf("one process of %s has called shmat, and no other", args[0]), nil
-	}
-	return false, fmt.Sprintf("%d processes of %s have called shmat", n, args[0]), nil
-}
-
 // lookCallers counts the processes that have made a call, or "any" of those
 // that the grader is asked about.
-func lookCallers(s *session, p *process, w *watcher, args []string) (bool, string, error) {
-	list := w.calls[args[1]]
+func lookCallers(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	list := d.calls[args[1]]
 	if args[1] == "any" {
-		list = w.seen
+		list = d.seen
 	}
 	is, err := compare(int64(len(list)), args[2], args[3])
 	return is, fmt.Sprintf("the number of processes of %s that have called %s is %d", args[0], args[1], len(list)), err
@@ -315,19 +153,19 @@ func lookCallers(s *session, p *process, w *watcher, args []string) (bool, strin
 
 // lookApart tells whether the walker, which is held, has attached the segment
 // at another address than the builder has.
-func lookApart(s *session, p *process, w *watcher, args []string) (bool, string, error) {
-	if w.heldPID == 0 {
+func lookApart(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	if h.first == 0 {
 		return false, "no walker has attached the segment", nil
 	}
-	builders := attaches(w.creator)
+	builders := attaches(d.creator)
 	if len(builders) == 0 {
-		builders = w.where[w.creator]
+		builders = d.where[d.creator]
 	}
-	own := attaches(w.heldPID)
+	own := attaches(h.first)
 	if len(own) == 0 {
-		own = w.where[w.heldPID]
+		own = d.where[h.first]
 	}
-	inherited := w.before[w.heldPID]
+	inherited := d.before[h.first]
 	for address := range own {
 		if inherited[address] {
 			continue // by fork
@@ -344,33 +182,21 @@ func lookApart(s *session, p *process, w *watcher, args []string) (bool, string,
 // lookAddresses tells whether a word of the segment is an address: of 64 bits,
 // of anything that a process of the program has in its memory; or cut to 32
 // bits, of the segment.
-func lookAddresses(s *session, p *process, w *watcher, args []string) (bool, string, error) {
+func lookAddresses(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
 	text, state, err := s.contents("any")
 	if state != "" || err != nil {
 		return false, state, err
 	}
-	type area struct{ from, to uint64 }
-	var areas, segments []area
-	for _, pid := range w.seen {
-		lines, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
-		for line := range strings.Lines(string(lines)) {
-			var a area
-			fields := strings.Fields(line)
-			if n, _ := fmt.Sscanf(fields[0], "%x-%x", &a.from, &a.to); n != 2 {
-				continue
-			}
-			areas = append(areas, a)
-			if len(fields) > 5 && strings.HasPrefix(fields[5], "/SYSV") {
-				segments = append(segments, a)
-			}
-		}
+	var all, segments []area
+	for _, pid := range d.seen {
+		all, segments = append(all, areas(pid)...), append(segments, segmentsOf(pid)...)
 	}
 	in := func(n uint64, mask uint64) func(area) bool {
 		return func(a area) bool { return n-a.from&mask < a.to-a.from && n >= a.from&mask }
 	}
 	for at := 0; at+8 <= len(text); at += 8 {
 		word := binary.LittleEndian.Uint64(text[at:])
-		if word >= 1<<16 && slices.ContainsFunc(areas, in(word, ^uint64(0))) {
+		if word >= 1<<16 && slices.ContainsFunc(all, in(word, ^uint64(0))) {
 			return true, fmt.Sprintf("the word at offset %d, %#x, is an address of the process", at, word), nil
 		}
 	}
@@ -385,16 +211,16 @@ func lookAddresses(s *session, p *process, w *watcher, args []string) (bool, str
 
 // lookPatient tells whether the builder waits for its walker, which is held:
 // in the kernel, or at least for a second.
-func lookPatient(s *session, p *process, w *watcher, args []string) (bool, string, error) {
+func lookPatient(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
 	switch {
-	case w.heldPID == 0:
+	case h.first == 0:
 		return false, "there is no walker", nil
-	case !runs(w.creator):
+	case !runs(d.creator):
 		return false, "the builder has ended, and its walker has not", nil
-	case time.Since(w.since) > time.Second:
+	case time.Since(h.since) > time.Second:
 		return true, "the builder still runs", nil
 	}
-	for _, call := range waiting(w.creator) {
+	for _, call := range waiting(d.creator) {
 		switch calls[int(call[0])] {
 		case "wait", "read", "poll":
 			return true, "the builder waits", nil
@@ -405,20 +231,19 @@ func lookPatient(s *session, p *process, w *watcher, args []string) (bool, strin
 
 // runs tells whether a process has not ended.
 func runs(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, after, _ := strings.Cut(string(text), ") ")
-	return err == nil && after != "" && after[0] != 'Z' && after[0] != 'X'
+	state := statusField(pid, "State")
+	return state != "" && state != "Z" && state != "X"
 }
 
 // lookOver tells whether all processes of a program have ended.
-func lookOver(s *session, p *process, w *watcher, args []string) (bool, string, error) {
-	for _, pid := range w.seen {
+func lookOver(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	for _, pid := range d.seen {
 		if runs(pid) {
 			who := "a process of " + args[0]
 			switch pid {
-			case w.creator:
+			case d.creator:
 				who = "the builder"
-			case w.heldPID:
+			case h.first:
 				who = "the walker"
 			}
 			return false, who + " still runs", nil
@@ -504,11 +329,7 @@ func lookLink(s *session, args []string) (bool, string, error) {
 // lookValues tells whether a program has printed lines with these values, and
 // no others: "7,11", or "1000..1254". The lines of the assignment, character
 // for character, are for the command output.
-func lookValues(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookValues(s *session, p *process, args []string) (bool, string, error) {
 	var got []string
 	for _, m := range valueLine.FindAllStringSubmatch(p.stdout(), -1) {
 		got = append(got, m[1])
@@ -530,17 +351,10 @@ func lookValues(s *session, args []string) (bool, string, error) {
 	if values == "" {
 		return false, args[0] + " has printed no values", nil
 	}
-	return values == want, fmt.Sprintf("%s has printed the values %s", args[0], shortened(values)), nil
+	return values == want, fmt.Sprintf("%s has printed the values %s", args[0], short(values)), nil
 }
 
 var valueLine = regexp.MustCompile(`(?m)^ *value *= *(\S+)$`)
-
-func shortened(text string) string {
-	if len(text) > 60 {
-		return text[:40] + "…"
-	}
-	return text
-}
 
 // lookBlank tells whether all bytes of a segment are 0.
 func lookBlank(s *session, args []string) (bool, string, error) {
@@ -553,8 +367,8 @@ func lookBlank(s *session, args []string) (bool, string, error) {
 }
 
 // lookFixed tells whether a process has given shmat an address.
-func lookFixed(s *session, p *process, w *watcher, args []string) (bool, string, error) {
-	return w.fixed, fmt.Sprintf("%s has %sgiven shmat an address", args[0], notUnless(w.fixed)), nil
+func lookFixed(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	return d.fixed, fmt.Sprintf("%s has %sgiven shmat an address", args[0], notUnless(d.fixed)), nil
 }
 
 // lookUnchanged tells whether a segment is as it was when the script said
@@ -579,32 +393,20 @@ func (s *session) remember(ts *testscript.TestScript, args []string) {
 	if state != "" {
 		ts.Fatalf("%s", state)
 	}
-	if s.lab.files == nil {
-		s.lab.files = map[string][]byte{}
-	}
 	s.lab.files["segment "+args[0]] = bytes.Clone(text)
-}
-
-// goOn lets go what is held.
-func (s *session) goOn(ts *testscript.TestScript, args []string) {
-	p := s.named(args[0])
-	if p == nil || p.watcher == nil {
-		ts.Fatalf("start %s with -watched", args[0])
-	}
-	p.watcher.goOn()
 }
 
 // killOne sends a signal to one process of a program.
 func (s *session) killOne(ts *testscript.TestScript, args []string) {
-	w, sig := s.process(ts, args[0]).watcher, unix.SignalNum("SIG"+args[2])
-	if w == nil || sig == 0 {
-		ts.Fatalf("start %s with -watched; a signal is INT, TERM and so on", args[0])
+	h, sig := s.process(ts, args[0]).holder, unix.SignalNum("SIG"+args[2])
+	if h == nil || sig == 0 {
+		ts.Fatalf("start %s with -hold; a signal is INT, TERM and so on", args[0])
 	}
-	w.lock.Lock()
-	defer w.lock.Unlock()
-	pid := w.creator
+	h.lock.Lock()
+	defer h.lock.Unlock()
+	pid := h.decider.(*walk06).creator
 	if args[1] == "walker" {
-		pid = w.heldPID
+		pid = h.first
 	}
 	if pid == 0 {
 		s.fail(ts, "%s has no %s", args[0], args[1])

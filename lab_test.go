@@ -12,11 +12,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -30,15 +30,21 @@ type lab struct {
 	programs       []string
 	// values are what the assignment says: keys, sizes and so on, as
 	// variables of the scripts. Variant 0 is the tutorial's.
-	values func(variant int) map[string]string
+	values  func(variant int) map[string]string
+	decider func() decider // of the calls of its programs, or nil
 }
 
 var labs = []*lab{
-	{"01", "01-shm-write-read", []string{"writer", "reader"}, values01},
-	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03},
-	{"04", "04-semaphore-counter", []string{"counter"}, values04},
-	{"05", "05-pthread-style-mutex", []string{"mutex"}, values05},
-	{"06", "06-offsets", []string{"offsets"}, values06},
+	{"01", "01-shm-write-read", []string{"writer", "reader"}, values01, nil},
+	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03, nil},
+	{"04", "04-semaphore-counter", []string{"counter"}, values04,
+		func() decider { return creation04{} }},
+	{"05", "05-pthread-style-mutex", []string{"mutex"}, values05,
+		func() decider { return &mutex05{kind: -1} }},
+	{"06", "06-offsets", []string{"offsets"}, values06,
+		func() decider {
+			return &walk06{calls: map[string][]int{}, before: map[int]map[uint64]bool{}, where: map[int]map[uint64]bool{}}
+		}},
 }
 
 // ours is our own program of this name.
@@ -63,8 +69,9 @@ type labScript struct {
 	points     float64
 	tier       string // basic, interop or robust
 	limit      time.Duration
-	pairings   [][]string // in each, these programs are ours
-	needs      []string   // programs of the student
+	hung       time.Duration // after so long it is the grader that hangs
+	pairings   [][]string    // in each, these programs are ours
+	needs      []string      // programs of the student
 }
 
 const (
@@ -74,7 +81,7 @@ const (
 
 var (
 	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start(?:-creating)? \S+|status \S+)((?: -\S+)*) (\S+)`)
+	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
 )
 
 // readLab reads the scripts of a lab.
@@ -117,6 +124,7 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 			s.needs = append(s.needs, m[2])
 		}
 	}
+	s.hung = 2*time.Minute + 3*s.limit
 	if s.points <= 0 || !slices.Contains([]string{"basic", "interop", "robust"}, s.tier) {
 		err = errors.Join(err, fmt.Errorf("%s: wants the lines \"# points: N\" and "+
 			"\"# tier: basic|interop|robust\"", file))
@@ -197,21 +205,21 @@ func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
 		}
 		v.pairing = strings.Join(who, ", ")
 	}
-	r := new(recorder)
-	func() {
-		defer func() { // a fault of the grader is not the student's
-			if p := recover(); p != nil {
-				r.failed = true
-				fmt.Fprintf(&r.printed, "panic: %v\n%s", p, debug.Stack())
-			}
-		}()
-		params := scriptParams(nil)
-		params.Files = []string{script.file}
-		params.Cmds = labCommands()
-		params.UpdateScripts = false
-		params.Setup = run.setup
-		testscript.RunT(r, params)
-	}()
+	// A fault of the grader is not the student's.
+	r := &recorder{limit: script.hung, kill: func() {
+		if p := run.init.Load(); p != nil {
+			p.Kill()
+		}
+	}}
+	params := scriptParams(nil)
+	params.Files = []string{script.file}
+	params.Cmds = labCommands()
+	params.UpdateScripts = false
+	params.Setup = run.setup
+	testscript.RunT(r, params)
+	if r.stuck != "" {
+		return verdict{status: "error", seen: fmt.Sprintf("the script hung for %v", r.limit), printed: r.stuck}
+	}
 	v.printed = r.printed.String()
 	if run.box != nil {
 		v.sandbox = run.box.dir
@@ -287,10 +295,11 @@ type labRun struct {
 	script   *labScript
 	ours     []string
 	box      *sandbox
-	left     time.Duration // until the script's limit
-	failure  string        // what was seen; empty if nothing failed
-	causes   []cause       // the last group of likely lines
-	grouping bool          // the last command was likely
+	init     atomic.Pointer[os.Process] // process 1 of the sandbox, if it has one
+	left     time.Duration              // until the script's limit
+	failure  string                     // what was seen; empty if nothing failed
+	causes   []cause                    // the last group of likely lines
+	grouping bool                       // the last command was likely
 	cause    string
 	finished map[string]*process
 	values   map[string]string // of the assignment
@@ -323,7 +332,8 @@ func (run *labRun) setup(env *testscript.Env) error {
 		return err
 	}
 	s := &session{world: w, running: map[string]*process{}, lab: run}
-	run.finished = map[string]*process{}
+	run.finished, run.files = map[string]*process{}, map[string][]byte{}
+	run.history = history{looks: map[string]*counter{}, gaps: map[string]time.Duration{}}
 	env.Values["session"] = s
 	dir := filepath.Join(env.WorkDir, ".sandbox")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -331,6 +341,9 @@ func (run *labRun) setup(env *testscript.Env) error {
 	}
 	if run.box, err = newSandbox(dir, run.sub.dir); err != nil {
 		return err
+	}
+	if run.box.init != nil {
+		run.init.Store(run.box.init.cmd.Process)
 	}
 	env.Defer(func() { s.endLab(env.T()) })
 	values := run.sub.lab.values(run.sub.variant)
@@ -364,7 +377,10 @@ func (s *session) endLab(t testscript.T) {
 	for name, p := range s.running {
 		t.Log(fmt.Sprintf("%s: %v", name, p))
 	}
-	run.box.end()
+	if err := run.box.end(); err != nil {
+		run.failure = "" // it is the grader's fault
+		t.(interface{ Errorf(string, ...any) }).Errorf("%v", err)
+	}
 	for _, p := range s.running {
 		p.forgetChildren()
 	}
@@ -446,14 +462,14 @@ var moreCommands = map[string]labCommand{}
 // labCommands are the commands of a lab's scripts.
 func labCommands() map[string]command {
 	usages := map[string]labCommand{
-		"start":   {"start NAME [-hold=CALL,...] [-watched=POINT] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
+		"start":   {"start NAME [-hold=POINT,...] [-stdin=FILE] PROGRAM [ARG...]", 2, plain((*session).startInLab)},
 		"finish":  {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, plain((*session).finishInLab)},
 		"signal":  {"signal [-parent|-children] NAME SIGNAL", 2, plain((*session).signalInLab)},
 		"feed":    {"feed NAME FILE", 2, plain((*session).feed)},
 		"eof":     {"eof NAME", 1, plain((*session).eof)},
 		"output":  {"output NAME FILE [-raw|-late]", 2, plain((*session).outputIs)},
 		"hold":    {"hold NAME [LINE]", 1, plain((*session).hold)},
-		"release": {"release NAME [CALL]", 1, plain((*session).release)},
+		"release": {"release NAME [POINT]", 1, plain((*session).release)},
 		"see":     {"see CONDITION", 1, (*session).see},
 		"await":   {"await [-within=TIME] CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
@@ -522,16 +538,12 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s is running already", name)
 	}
 	delete(run.finished, name)
-	var h *holder
-	if what, ok := strings.CutPrefix(args[1], "-hold="); ok {
-		h = newHolder(what)
-		args = args[1:]
-	}
 	args = args[1:]
-	if point, watched := strings.CutPrefix(args[0], "-watched="); watched {
-		w, err := newWatcher(point)
+	var h *holder
+	if points, is := strings.CutPrefix(args[0], "-hold="); is {
+		var err error
+		h, err = newHolder(run.sub.lab, points)
 		ts.Check(err)
-		run.box.watcher = w
 		args = args[1:]
 	}
 	file, input := strings.CutPrefix(args[0], "-stdin=")
@@ -563,21 +575,21 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		ts.Check(err)
 		defer r.Close()
 		s.open = append(s.open, keyboard)
-		p, err = run.box.start(built, r, "peer")
+		p, err = run.box.start(nil, built, r, "peer")
 	case !slices.Contains(run.sub.lab.programs, program):
 		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
 	case ours:
 		path := run.sub.ours(program)
-		p, err = run.box.startHeld(h, filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
+		p, err = run.box.start(h, filepath.Dir(path), stdin, append([]string{filepath.Base(path)}, args[1:]...)...)
 	default:
-		p, err = run.box.startHeld(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
+		p, err = run.box.start(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
 		run.cause = "the program cannot be started; try it in an empty directory"
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
-	p.keyboard, p.holder = keyboard, h
+	p.keyboard = keyboard
 	s.running[name] = p
 }
 
@@ -799,7 +811,8 @@ func withoutMissed(got, want string) (seen string) {
 }
 
 // hold stops a program when it prints something next, or, with a line, when it
-// prints something after that. release lets it go.
+// prints something after that. release lets it go, and so it does with calls
+// that are held.
 func (s *session) hold(ts *testscript.TestScript, args []string) {
 	p, room := s.process(ts, args[0]), 0
 	if len(args) > 1 {
@@ -809,11 +822,21 @@ func (s *session) hold(ts *testscript.TestScript, args []string) {
 }
 
 func (s *session) release(ts *testscript.TestScript, args []string) {
+	p, point := s.named(args[0]), ""
 	if len(args) > 1 {
-		s.releaseCall(ts, args)
-		return
+		point = args[1]
 	}
-	s.process(ts, args[0]).captured[0].releaseOutput()
+	switch {
+	case p == nil:
+		ts.Fatalf("%s was not started", args[0])
+	case p.holder != nil:
+		p.holder.release(point)
+	case point != "":
+		ts.Fatalf("start %s with -hold=%s", args[0], point)
+	}
+	if point == "" {
+		p.captured[0].releaseOutput()
+	}
 }
 
 // named is a program that runs or has run.

@@ -43,7 +43,7 @@ import (
 //	list, series               a list of lab 06: see stepList and stepSeries
 //	child STEP                 has a child of the peer do a step
 //	kill-child                 kills the child, and leaves it a zombie
-//	wait MILLISECONDS          does nothing for a while
+//	pause SECONDS              does nothing for a while
 //
 // lab_03_test.go has more of them, in moreSteps.
 
@@ -77,6 +77,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	if words[0] != "int32" && words[0] != "attach" {
 		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
 	}
+	p.keyboard.SetWriteDeadline(time.Now().Add(s.lab.left))
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}
@@ -105,11 +106,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 func (p *process) answers() int { return strings.Count(p.stdout(), "\n") }
 
 // lookAnswers tells whether a peer has done all that it was told.
-func lookAnswers(s *session, args []string) (bool, string, error) {
-	p := s.named(args[0])
-	if p == nil {
-		return false, args[0] + " was not started", nil
-	}
+func lookAnswers(s *session, p *process, args []string) (bool, string, error) {
 	n := p.told - p.answers()
 	return n == 0, fmt.Sprintf("%s still waits with its step", args[0]), nil
 }
@@ -228,6 +225,10 @@ func (p *player) do(line string) error {
 		if tables[1].control(semget(number(1), 0, 0), unix.IPC_RMID, nil) < 0 {
 			err = errors.New("semctl IPC_RMID failed")
 		}
+	case "pause":
+		seconds, e := strconv.ParseFloat(words[1], 64)
+		time.Sleep(time.Duration(seconds * float64(time.Second)))
+		err = e
 	default:
 		if step := moreSteps[verb]; step != nil {
 			err = step(p, words[1:])

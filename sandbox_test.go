@@ -41,14 +41,12 @@ const (
 
 // A sandbox is what the programs of one script have in common.
 type sandbox struct {
-	dir        string   // their /tmp: a file system of its own
-	submission string   // the student's folder, which they see and cannot change
-	uid        int      // as whom they run; 0 if nobody else can be had
-	building   bool     // the submission's own build may write there
-	watcher    *watcher // of the program that is started next
+	dir        string // their /tmp: a file system of its own
+	submission string // the student's folder, which they see and cannot change
+	uid        int    // as whom they run; 0 if nobody else can be had
+	building   bool   // the submission's own build may write there
 	init       *process
 	running    []*process
-	atCreation *os.File // what the next program sends the file of its calls to; or nil
 }
 
 // inSandbox says how to start one program, for the process that does it.
@@ -57,9 +55,7 @@ type inSandbox struct {
 	Hide                  []string // directories that the program must not see
 	UID                   int
 	Namespaces, Building  bool
-	AtCreation            bool   // stop it before it creates a semaphore set
-	Held                  bool   // its calls are held: see lab_05_test.go
-	Watched               bool   // the grader is asked about its calls
+	Asked                 string // the list of its calls that the grader is asked about, or none
 	Processes             uint64 // limit on those of this uid
 	Argv                  []string
 }
@@ -118,9 +114,6 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	os.FindProcess(os.Getpid())
 	// The next child of this thread is process 1 of a PID namespace, and when
 	// it ends, the kernel kills all others there.
-	// Package os asks once, by a child, whether there are pidfds: that child
-	// must not be the first.
-	os.FindProcess(os.Getpid())
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		note("programs can see other processes: " + err.Error())
 		return b, nil
@@ -134,9 +127,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 
 // command is a program in the sandbox. "our" programs are found in a
 // directory of ours.
-func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
+func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
-		Namespaces: haveWorlds, Building: b.building, AtCreation: b.atCreation != nil, Watched: b.watcher != nil, Held: held,
+		Namespaces: haveWorlds, Building: b.building, Asked: asked,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes, and those of other scripts
 		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
@@ -177,9 +170,6 @@ func (b *sandbox) command(held bool, ours string, argv ...string) (*exec.Cmd, *o
 		return nil, nil, err
 	}
 	cmd.ExtraFiles = []*os.File{w}
-	if b.atCreation != nil {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, b.atCreation)
-	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
 	if haveWorlds {
 		cmd.SysProcAttr.AmbientCaps = []uintptr{unix.CAP_SYS_ADMIN}
@@ -197,47 +187,44 @@ type startError string
 
 func (e startError) Error() string { return string(e) }
 
-// start starts a program there and returns once it runs.
-func (b *sandbox) start(ours string, stdin *os.File, argv ...string) (*process, error) {
-	return b.startHeld(nil, ours, stdin, argv...)
-}
-
-// startHeld does so with a program whose calls the holder holds, if it is one.
-func (b *sandbox) startHeld(h *holder, ours string, stdin *os.File, argv ...string) (*process, error) {
-	cmd, report, err := b.command(h != nil, ours, argv...)
+// start starts a program there and returns once it runs. A holder, if there is
+// one, holds its calls.
+func (b *sandbox) start(h *holder, ours string, stdin *os.File, argv ...string) (*process, error) {
+	list, socket := "", -1
+	if h != nil {
+		list = h.list
+	}
+	cmd, report, err := b.command(list, ours, argv...)
 	if err != nil {
 		return nil, err
 	}
 	defer report.Close()
 	if h != nil {
-		theirs, err := h.socket()
-		if err != nil {
+		if socket, err = askedBy(cmd); err != nil {
 			return nil, err
 		}
-		cmd.ExtraFiles = append(cmd.ExtraFiles, theirs)
 	}
 	if stdin != nil {
 		cmd.Stdin = stdin
-	}
-	w, watching := b.watcher, func() {}
-	if b.watcher = nil; w != nil {
-		watching = w.watch(cmd)
 	}
 	started := time.Now()
 	p, err := b.add(cmd)
 	for _, f := range cmd.ExtraFiles {
 		f.Close()
 	}
-	watching()
 	if err != nil {
 		return nil, err
 	}
-	p.started, p.watcher = started, w
-	if h != nil {
-		go h.follow()
-	}
+	p.started, p.holder = started, h
 	// The process closes this file when it becomes the program.
+	report.SetReadDeadline(started.Add(scriptTime))
 	text, err := io.ReadAll(report)
+	if h != nil {
+		l, e := listen(socket)
+		if err = errors.Join(err, e); e == nil {
+			go l.answer(h.decide)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +235,7 @@ func (b *sandbox) startHeld(h *holder, ours string, stdin *os.File, argv ...stri
 			continue
 		}
 		if reason, failed := strings.CutPrefix(line, "exec: "); failed {
-			<-p.ended
+			p.within(scriptTime)
 			return nil, startError(reason)
 		}
 		note(line)
@@ -274,15 +261,17 @@ func (b *sandbox) add(cmd *exec.Cmd) (*process, error) {
 }
 
 // end kills all that is left in the sandbox.
-func (b *sandbox) end() {
-	if b.init != nil {
-		b.init.kill()
+func (b *sandbox) end() (err error) {
+	if b.init != nil && !b.init.kill() {
+		err = errors.New("process 1 of the sandbox cannot be killed")
 	}
 	for _, p := range b.running {
 		if !p.within(0) {
 			unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
 		}
-		p.kill()
+		if err == nil && !p.kill() {
+			err = fmt.Errorf("process %d cannot be killed", p.cmd.Process.Pid)
+		}
 	}
 	if b.init == nil {
 		killOrphans()
@@ -290,21 +279,20 @@ func (b *sandbox) end() {
 	if haveWorlds {
 		unix.Unmount(b.dir, unix.MNT_DETACH) // or the directory cannot be removed
 	}
+	return err
 }
 
 // killOrphans kills the children of this process that it has not started: it
 // has inherited them. Without namespaces one script is run at a time.
 func killOrphans() {
-	for range 100 {
+	eventually(time.Second, func() bool {
 		orphans := children(os.Getpid())
 		for _, pid := range orphans {
 			unix.Kill(pid, unix.SIGKILL)
-			unix.Wait4(pid, nil, 0, nil)
+			unix.Wait4(pid, nil, unix.WNOHANG, nil)
 		}
-		if len(orphans) == 0 {
-			return
-		}
-	}
+		return len(orphans) == 0
+	})
 }
 
 // children are the processes that a process has started and not yet waited
@@ -421,20 +409,15 @@ func enterSandbox(args []string) error {
 	if _, err := unix.Setsid(); err != nil { // and so its own process group
 		lacks("session", err)
 	}
-	if here.AtCreation {
-		lacks("calls cannot be watched", askAtCreation(4))
-	}
 	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
-	if here.Held {
-		if err := beHeld(reportFD + 1); err != nil {
+	if here.Asked != "" {
+		if err := beAsked(here.Asked, reportFD+1); err != nil {
 			return err
 		}
 	}
-	if here.Watched {
-		lacks("calls cannot be watched", letWatch(reportFD+1))
-	}
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
+	report.Close() // the grader now answers, if it is asked about the end of this process
 	return err
 }
 
@@ -500,6 +483,7 @@ type capture struct {
 	lines        []time.Time   // when the first lines came
 	held, parked chan struct{} // see holdOutput
 	filling      int           // bytes of its filling that are still in the pipe
+	closed       bool          // it cannot be held any more
 }
 
 func newCapture() (*capture, error) {
@@ -541,6 +525,9 @@ func (c *capture) follow() {
 // close is called when the program has ended. Another process may still have
 // its standard output, so the end of the pipe may not come.
 func (c *capture) close() {
+	c.lock.Lock()
+	c.closed = true
+	c.lock.Unlock()
 	c.releaseOutput()
 	for last, n := int64(-1), 0; n < 100; n++ {
 		select {

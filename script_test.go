@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,10 +13,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/rogpeppe/go-internal/txtar"
@@ -144,6 +148,9 @@ func TestLint(t *testing.T) {
 type recorder struct {
 	printed         strings.Builder
 	failed, skipped bool
+	limit           time.Duration // after it the script hangs: it is the grader's fault
+	kill            func()        // kills all of its programs
+	stuck           string        // what it did then; the fields above are still its own
 }
 
 // record runs a script, and notes what becomes of it.
@@ -159,9 +166,28 @@ func (r *recorder) Run(_ string, do func(testscript.T)) {
 	done := make(chan bool)
 	go func() { // whose thread ends with the script's world
 		defer close(done)
+		defer func() {
+			if p := recover(); p != nil {
+				r.failed = true
+				fmt.Fprintf(&r.printed, "panic: %v\n%s", p, debug.Stack())
+			}
+		}()
 		do(r)
 	}()
-	<-done
+	select {
+	case <-done:
+	case <-time.After(cmp.Or(r.limit, 8*time.Minute)):
+		stacks := make([]byte, 1<<20)
+		r.stuck = string(stacks[:runtime.Stack(stacks, true)])
+		if r.kill == nil {
+			panic("a script hangs:\n" + r.stuck)
+		}
+		r.kill()
+		select { // so it can clean up
+		case <-done:
+		case <-time.After(untilTime):
+		}
+	}
 }
 
 func (r *recorder) Parallel()       {}
@@ -437,19 +463,27 @@ func condition(name string) (bool, error) {
 		inPIDNamespace(cmd)
 		return cmd.Run() == nil, nil
 	case "seccomp": // be asked about the calls of a program, Linux 5.5
-		cmd := exec.Command("true")
-		started, err := watch(cmd, func(call) fate { return fate{} })
-		if err == nil && cmd.Start() == nil {
-			started()
-			err = cmd.Wait()
-		}
-		return err == nil, nil
+		return canAsk(), nil
 	}
 	return false, fmt.Errorf("no such condition: %s", name)
 }
 
 func tries(attr *syscall.SysProcAttr, program string, args ...string) bool {
-	cmd := exec.Command(program, args...)
+	ctx, cancel := context.WithTimeout(context.Background(), scriptTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.SysProcAttr = attr
 	return cmd.Run() == nil
 }
+
+var canAsk = sync.OnceValue(func() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), scriptTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "true")
+	started, err := watch(cmd, func(call) fate { return fate{} })
+	if err == nil {
+		err = cmd.Start()
+		started()
+	}
+	return err == nil && cmd.Wait() == nil
+})
