@@ -316,18 +316,14 @@ func (h *holder) release(point string) {
 // asks makes a looker of what a lab's decider knows of a program that was
 // started with -hold.
 func asks[D decider](look func(*session, *holder, D, []string) (bool, string, error)) looker {
-	return func(s *session, args []string) (bool, string, error) {
-		p := s.named(args[0])
-		if p == nil {
-			return false, args[0] + " was not started", nil
-		}
+	return ofProgram(func(s *session, p *process, args []string) (bool, string, error) {
 		if p.holder == nil {
 			return false, args[0] + " was not started with -hold", nil // a likely line may ask
 		}
 		p.holder.lock.Lock()
 		defer p.holder.lock.Unlock()
 		return look(s, p.holder, p.holder.decider.(D), args)
-	}
+	})
 }
 
 // lookHeld tells whether a call is held, or was before it was released.

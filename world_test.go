@@ -180,7 +180,8 @@ func (w *world) left() (names []string) {
 // objects has it.
 func ours(name string) bool {
 	for _, key := range []uint32{0x1234, 0x5678, 12345, 54321, 56789, 54322, 54323, 54324,
-		tmpKey('M'), tmpKey('Z'), tmpKey('L'), scriptKey, scriptKey + 1, scriptKey + 2} {
+		tmpKey('M'), tmpKey('Z'), tmpKey('L'), scriptKey, scriptKey + 1, scriptKey + 2,
+		0x6f66, 0x6f67} { // OTHERKEY, OTHERKEY2
 		if strings.HasSuffix(name, fmt.Sprintf("key %#x,", key)) {
 			return true
 		}
