@@ -123,6 +123,36 @@ type segmentState struct {
 	desc unix.SysvShmDesc
 }
 
+// An object is of System V, in one of the kernel's tables, or has a name in
+// /dev/shm.
+type object struct {
+	table, id int
+	name      string
+}
+
+// foreign are the objects that were there before the script began: without
+// namespaces, those of others. They do not count. One script is run at a time
+// then.
+var foreign map[object]bool
+
+func objectsNow() (now map[object]bool) {
+	now = map[object]bool{}
+	files, _ := filepath.Glob("/dev/shm/*")
+	for _, file := range files {
+		now[object{name: file}] = true
+	}
+	for i, t := range tables {
+		var structure [64]uint32
+		highest := t.control(0, t.info, unsafe.Pointer(&structure))
+		for index := range highest + 1 {
+			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 {
+				now[object{table: i, id: id}] = true
+			}
+		}
+	}
+	return now
+}
+
 // segmentsNow are all segments of the world.
 func segmentsNow() (all []segmentState) {
 	t := tables[0]
@@ -130,7 +160,7 @@ func segmentsNow() (all []segmentState) {
 	var structure [64]uint32
 	highest := t.control(0, t.info, unsafe.Pointer(&structure))
 	for index := range highest + 1 {
-		if id := t.control(index, t.stat, unsafe.Pointer(&ds)); id >= 0 {
+		if id := t.control(index, t.stat, unsafe.Pointer(&ds)); id >= 0 && !foreign[object{table: 0, id: id}] {
 			all = append(all, segmentState{id, uint32(ds.Perm.Key), ds})
 		}
 	}
@@ -406,7 +436,7 @@ func findSemaphores(key string) (id int, state string, err error) {
 		t := tables[1]
 		highest := t.control(0, t.info, unsafe.Pointer(&structure))
 		for index := range highest + 1 {
-			if t.control(index, t.stat, unsafe.Pointer(&structure)) >= 0 {
+			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 && !foreign[object{table: 1, id: id}] {
 				state += fmt.Sprintf(", but one with key %#x", structure[0])
 			}
 		}
@@ -476,9 +506,27 @@ func lookOutput(which int) func(*session, []string) (bool, string, error) {
 		if text == "" {
 			return re.MatchString(text), fmt.Sprintf("%s has printed nothing on %s", args[0], where), nil
 		}
-		return re.MatchString(text), fmt.Sprintf("%s has printed %s on %s", args[0],
-			short(strings.TrimSpace(text)), where), nil
+		if at := re.FindStringIndex(text); at != nil {
+			from := strings.LastIndex(text[:at[0]], "\n") + 1
+			line, _, _ := strings.Cut(text[from:], "\n")
+			return true, fmt.Sprintf("%s has printed %s on %s", args[0], short(line), where), nil
+		}
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		last := short(lines[len(lines)-1])
+		if len(lines) == 1 {
+			return false, fmt.Sprintf("%s has printed only %s on %s, and not %s", args[0], last, where,
+				patternInWords(args[1])), nil
+		}
+		return false, fmt.Sprintf("%s has printed %d lines on %s, none of them with %s, and last %s", args[0],
+			len(lines), where, patternInWords(args[1]), last), nil
 	}
+}
+
+// patternInWords is a regular expression of a script as a student reads it:
+// what is missing.
+func patternInWords(pattern string) string {
+	pattern = strings.TrimSuffix(strings.TrimPrefix(pattern, "^"), "$")
+	return short(strings.TrimSuffix(pattern, "+"))
 }
 
 // lookPrinted counts the bytes on standard output.
@@ -587,6 +635,7 @@ func lookProcesses(s *session, args []string) (bool, string, error) {
 // lookObject looks for a POSIX object.
 func lookObject(s *session, args []string) (bool, string, error) {
 	files, _ := filepath.Glob("/dev/shm/" + args[0])
+	files = slices.DeleteFunc(files, func(file string) bool { return foreign[object{name: file}] })
 	if len(files) == 0 {
 		return false, "there is no POSIX object " + args[0], nil
 	}

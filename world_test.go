@@ -55,9 +55,7 @@ const (
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
-	if bundled != "" {
-		flag.Usage = labgradeUsage
-	}
+	useGraderUsage()
 	flag.Parse()
 	if bundled != "" {
 		if err := fromBundle(); err != nil {
