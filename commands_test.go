@@ -54,6 +54,7 @@ type process struct {
 	creation *creation     // in lab 04
 	removes  bool          // it was told to remove something
 	holds    bool          // the last step was a P
+	locked   bool          // the last lock or unlock of a mutex was a lock
 	toldAt   time.Time     // when it was told the last one
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab

@@ -50,6 +50,7 @@ var lookers = map[string]struct {
 	"call":       {"call NAME CALL[|CALL]", lookCall},
 	"processes":  {"processes NAME OP N", lookProcesses},
 	"answers":    {"answers NAME", lookAnswers},
+	"locked":     {"locked NAME", lookLocked},
 	"object":     {"object NAME", lookObject},
 	"file":       {"file PATTERN", lookFile},
 }

@@ -68,6 +68,12 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	p.told++
 	p.toldAt = time.Now()
 	p.removes = p.removes || words[0] == "rmsem" || words[0] == "remove"
+	switch words[0] {
+	case "lock":
+		p.locked = true
+	case "unlock", "hand":
+		p.locked = false
+	}
 	if words[0] != "int32" && words[0] != "attach" {
 		p.holds = words[0] == "semop" && len(words) > 3 && strings.HasPrefix(words[3], "-")
 	}
@@ -106,6 +112,15 @@ func lookAnswers(s *session, args []string) (bool, string, error) {
 	}
 	n := p.told - p.answers()
 	return n == 0, fmt.Sprintf("%s still waits with its step", args[0]), nil
+}
+
+// lookLocked tells whether a peer has a mutex: it was told to lock it last.
+func lookLocked(s *session, args []string) (bool, string, error) {
+	p := s.named(args[0])
+	if p == nil {
+		return false, args[0] + " was not started", nil
+	}
+	return p.locked, fmt.Sprintf("%s was told to lock: %v", args[0], p.locked), nil
 }
 
 // play is the program "peer".
