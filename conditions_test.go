@@ -50,6 +50,7 @@ var lookers = map[string]struct {
 	"call":       {"call NAME CALL[|CALL]", lookCall},
 	"processes":  {"processes NAME OP N", lookProcesses},
 	"answers":    {"answers NAME", lookAnswers},
+	"crashed":    {"crashed", lookCrashed},
 	"locked":     {"locked NAME", lookLocked},
 	"object":     {"object NAME", lookObject},
 	"file":       {"file PATTERN", lookFile},
@@ -631,6 +632,19 @@ func lookProcesses(s *session, args []string) (bool, string, error) {
 	n := len(tree(p.cmd.Process.Pid))
 	is, err := compare(int64(n), args[1], args[2])
 	return is, fmt.Sprintf("%s consists of %d processes", args[0], n), err
+}
+
+// lookCrashed tells whether a program, other than a peer, has been ended for
+// its use of memory.
+func lookCrashed(s *session, _ []string) (bool, string, error) {
+	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
+		for name, p := range programs {
+			if !isPeer(name) && isStatus(p.status(), "SEGV|BUS") {
+				return true, name + " " + ending(p.status()), nil
+			}
+		}
+	}
+	return false, "no program has crashed", nil
 }
 
 // lookObject looks for a POSIX object.
