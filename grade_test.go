@@ -18,7 +18,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -304,22 +303,26 @@ func judgeAll(scripts []*labScript, judge func(*labScript) verdict) []verdict {
 		atOnce = make(chan bool, 1)
 	}
 	var all sync.WaitGroup
-	var done atomic.Int32
+	var progress sync.Mutex
+	done := 0
 	for i, s := range scripts {
 		atOnce <- true
 		all.Go(func() {
 			defer func() { <-atOnce }()
 			verdicts[i] = judge(s)
-			progress(int(done.Add(1)), len(scripts))
+			progress.Lock()
+			defer progress.Unlock()
+			done++
+			sayProgress(done, len(scripts))
 		})
 	}
 	all.Wait()
 	return verdicts
 }
 
-// progress tells somebody at a terminal how far it is, in one line, which goes
+// sayProgress tells somebody at a terminal how far it is, in one line, which goes
 // at the end.
-func progress(done, all int) {
+func sayProgress(done, all int) {
 	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
 		return
 	}
