@@ -319,6 +319,11 @@ func (c cause) rank() int {
 }
 
 func (run *labRun) setup(env *testscript.Env) error {
+	values := run.sub.lab.values(run.sub.variant)
+	if !haveWorlds { // the objects of others do not count, and stay
+		foreign = objectsNow()
+		scriptKeys = keysOf(values)
+	}
 	w, err := newWorld(env.T())
 	if err != nil {
 		return err
@@ -326,9 +331,6 @@ func (run *labRun) setup(env *testscript.Env) error {
 	s := &session{world: w, running: map[string]*process{}, lab: run}
 	run.finished = map[string]*process{}
 	env.Values["session"] = s
-	if !haveWorlds {
-		foreign = objectsNow()
-	}
 	dir := filepath.Join(env.WorkDir, ".sandbox")
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
@@ -337,7 +339,6 @@ func (run *labRun) setup(env *testscript.Env) error {
 		return err
 	}
 	env.Defer(func() { s.endLab(env.T()) })
-	values := run.sub.lab.values(run.sub.variant)
 	if letter := values["FTOK"]; letter != "" { // the key is ftok("/tmp", letter)
 		tmp := dir
 		if !haveWorlds {
@@ -350,6 +351,19 @@ func (run *labRun) setup(env *testscript.Env) error {
 	}
 	run.values = values
 	return nil
+}
+
+// keysOf are the keys that a script uses where there are no namespaces.
+func keysOf(values map[string]string) (keys []uint32) {
+	for _, name := range []string{"KEY", "SEMKEY", "OTHERKEY", "OTHERKEY2"} {
+		if key, err := strconv.ParseUint(values[name], 0, 32); err == nil {
+			keys = append(keys, uint32(key))
+		}
+	}
+	if letter := values["FTOK"]; letter != "" {
+		keys = append(keys, ftok("/tmp", letter[0]))
+	}
+	return keys
 }
 
 // endLab finds the cause of a failure, while all is as it was, and cleans up.
