@@ -253,5 +253,9 @@ func TestAbsent(t *testing.T) {
 		if got := absent(dir, labs[0], "")["writer"].seen; !regexp.MustCompile(c.want).MatchString(got) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
+		likely := absent(dir, labs[0], "")["writer"].likely
+		if (name == "not-executable") != strings.Contains(likely, "right to execute") || likely == "" {
+			t.Errorf("%s: likely %q", name, likely)
+		}
 	}
 }
