@@ -51,6 +51,7 @@ var conditions = map[string]looker{
 	"call NAME CALL[|CALL]":           ofProgram(lookCall),
 	"processes NAME OP N":             lookProcesses,
 	"answers NAME":                    ofProgram(lookAnswers),
+	"crashed":                         lookCrashed,
 	"locks NAME":                      lookLocks,
 	"object NAME":                     lookObject,
 	"file PATTERN":                    lookFile,
@@ -141,6 +142,36 @@ type segmentState struct {
 	desc unix.SysvShmDesc
 }
 
+// An object is of System V, in one of the kernel's tables, or has a name in
+// /dev/shm.
+type object struct {
+	table, id int
+	name      string
+}
+
+// foreign are the objects that were there before the script began: without
+// namespaces, those of others. They do not count. One script is run at a time
+// then.
+var foreign map[object]bool
+
+func objectsNow() (now map[object]bool) {
+	now = map[object]bool{}
+	files, _ := filepath.Glob("/dev/shm/*")
+	for _, file := range files {
+		now[object{name: file}] = true
+	}
+	for i, t := range tables {
+		var structure [64]uint32
+		highest := t.control(0, t.info, unsafe.Pointer(&structure))
+		for index := range highest + 1 {
+			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 {
+				now[object{table: i, id: id}] = true
+			}
+		}
+	}
+	return now
+}
+
 // segmentsNow are all segments of the world.
 func segmentsNow() (all []segmentState) {
 	t := tables[0]
@@ -148,7 +179,7 @@ func segmentsNow() (all []segmentState) {
 	var structure [64]uint32
 	highest := t.control(0, t.info, unsafe.Pointer(&structure))
 	for index := range highest + 1 {
-		if id := t.control(index, t.stat, unsafe.Pointer(&ds)); id >= 0 {
+		if id := t.control(index, t.stat, unsafe.Pointer(&ds)); id >= 0 && !foreign[object{table: 0, id: id}] {
 			all = append(all, segmentState{id, uint32(ds.Perm.Key), ds})
 		}
 	}
@@ -433,7 +464,7 @@ func findSemaphores(key string) (id int, state string, err error) {
 		t := tables[1]
 		highest := t.control(0, t.info, unsafe.Pointer(&structure))
 		for index := range highest + 1 {
-			if t.control(index, t.stat, unsafe.Pointer(&structure)) >= 0 {
+			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 && !foreign[object{table: 1, id: id}] {
 				state += fmt.Sprintf(", but one with key %#x", structure[0])
 			}
 		}
@@ -503,9 +534,27 @@ func lookOutput(which int) looker {
 		if text == "" {
 			return re.MatchString(text), fmt.Sprintf("%s has printed nothing on %s", args[0], where), nil
 		}
-		return re.MatchString(text), fmt.Sprintf("%s has printed %s on %s", args[0],
-			short(strings.TrimSpace(text)), where), nil
+		if at := re.FindStringIndex(text); at != nil {
+			from := strings.LastIndex(text[:at[0]], "\n") + 1
+			line, _, _ := strings.Cut(text[from:], "\n")
+			return true, fmt.Sprintf("%s has printed %s on %s", args[0], short(line), where), nil
+		}
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		last := short(lines[len(lines)-1])
+		if len(lines) == 1 {
+			return false, fmt.Sprintf("%s has printed only %s on %s, and not %s", args[0], last, where,
+				patternInWords(args[1])), nil
+		}
+		return false, fmt.Sprintf("%s has printed %d lines on %s, none of them with %s, and last %s", args[0],
+			len(lines), where, patternInWords(args[1]), last), nil
 	}
+}
+
+// patternInWords is a regular expression of a script as a student reads it:
+// what is missing.
+func patternInWords(pattern string) string {
+	pattern = strings.TrimSuffix(strings.TrimPrefix(pattern, "^"), "$")
+	return short(strings.TrimSuffix(pattern, "+"))
 }
 
 // lookPrinted counts the bytes on standard output.
@@ -599,9 +648,23 @@ func lookProcesses(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("%s consists of %d processes", args[0], n), err
 }
 
+// lookCrashed tells whether a program, other than a peer, has been ended for
+// its use of memory.
+func lookCrashed(s *session, _ []string) (bool, string, error) {
+	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
+		for name, p := range programs {
+			if !isPeer(name) && isStatus(p.status(), "SEGV|BUS") {
+				return true, name + " " + ending(p.status()), nil
+			}
+		}
+	}
+	return false, "no program has crashed", nil
+}
+
 // lookObject looks for a POSIX object.
 func lookObject(s *session, args []string) (bool, string, error) {
 	files, _ := filepath.Glob("/dev/shm/" + args[0])
+	files = slices.DeleteFunc(files, func(file string) bool { return foreign[object{name: file}] })
 	if len(files) == 0 {
 		return false, "there is no POSIX object " + args[0], nil
 	}

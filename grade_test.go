@@ -42,6 +42,9 @@ var (
 	verbose = flag.Bool("v", false, "print everything that was printed")
 )
 
+// graderFlags ask for the grader. Two of them have no meaning alone.
+var graderFlags = []string{"lab", "labs", "only", "results", "csv", "bundle", "assignment", "variant"}
+
 const (
 	allPassed  = 0
 	notAll     = 1
@@ -54,7 +57,7 @@ const (
 
 // grading tells whether the flags ask for the grader.
 func grading() bool {
-	return *labDir != "" || *labsDir != "" || *bundle != "" || *assignment || bundled != ""
+	return bundled != "" || slices.ContainsFunc(graderFlags, isSet)
 }
 
 // bundled is the bundle that this program was started from, if it was.
@@ -66,10 +69,37 @@ var bundled = func() string {
 	return filepath.Dir(self)
 }()
 
-func labgradeUsage() {
-	fmt.Fprintln(os.Stderr, "usage: labgrade -lab DIR [-only 01,03] [-v] [-results FILE] [-variant N]\n"+
-		"       labgrade -labs DIR [-csv FILE] [-results DIR] [-only 01,03] [-variant N]\n"+
-		"       labgrade -assignment [-only 03] [-variant N]")
+// useGraderUsage replaces the long help of package testing where the flags are
+// the grader's, or look like it. What is wrong is said last.
+func useGraderUsage() {
+	theirs := func(arg string) bool {
+		name, isFlag := strings.CutPrefix(strings.Replace(arg, "--", "-", 1), "-")
+		name, _, _ = strings.Cut(name, "=")
+		return isFlag && slices.ContainsFunc(graderFlags, func(f string) bool {
+			return strings.HasPrefix(name, f) || len(name) > 2 && strings.HasPrefix(f, name)
+		})
+	}
+	if bundled == "" && !slices.ContainsFunc(os.Args[1:], theirs) {
+		return
+	}
+	var wrong strings.Builder // package flag says it first
+	flag.CommandLine.SetOutput(&wrong)
+	flag.Usage = func() {
+		graderUsage()
+		if text := strings.TrimSpace(wrong.String()); text != "" {
+			fmt.Fprintln(os.Stderr, "grader:", text)
+		}
+	}
+}
+
+func graderUsage() {
+	command := "go test"
+	if bundled != "" {
+		command = "labgrade"
+	}
+	fmt.Fprintf(os.Stderr, "usage: %[1]s -lab DIR [-only 01,03] [-v] [-results FILE] [-variant N]\n"+
+		"       %[1]s -labs DIR [-csv FILE] [-results DIR] [-only 01,03] [-variant N]\n"+
+		"       %[1]s -assignment [-only 03] [-variant N]\n", command)
 }
 
 // fromBundle makes the paths of the flags absolute, and finds what the grader
@@ -116,7 +146,14 @@ func gradeMain() int {
 		fmt.Fprintln(os.Stderr, "grader:", err)
 		return graderFail
 	}
+	for _, dir := range []*string{labDir, labsDir, bundle} {
+		if strings.HasPrefix(*dir, "-") {
+			graderUsage()
+			return wrong(fmt.Errorf("a directory is missing before %s", *dir))
+		}
+	}
 	if flag.NArg() > 0 {
+		graderUsage()
 		return wrong(fmt.Errorf("stray argument %q", flag.Arg(0)))
 	}
 	chosen, err := chooseLabs(*onlyLabs)
@@ -142,8 +179,8 @@ func gradeMain() int {
 		}
 		return allPassed
 	case *labDir == "" && *labsDir == "":
-		flag.Usage()
-		return graderFail
+		graderUsage()
+		return wrong(errors.New("-lab DIR is missing: the directory to grade"))
 	}
 	if *labDir != "" && *labsDir != "" || *csvFile != "" && *labsDir == "" {
 		return wrong(errors.New("-lab grades one submission, -labs many; -csv goes with -labs"))
@@ -245,12 +282,17 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 			return nil, err
 		}
 		scripts = append(scripts, more...)
-		subs[l] = &submission{lab: l, dir: staged, absent: absent(staged, l), variant: *variant}
+		subs[l] = &submission{lab: l, dir: staged, absent: absent(staged, l, buildFailed), variant: *variant}
 	}
 	if buildFailed != "" {
 		note(buildFailed)
 	}
 	g.verdicts = judgeAll(scripts, func(s *labScript) verdict { return subs[s.lab].judge(s) })
+	slices.SortStableFunc(g.verdicts, func(a, b verdict) int {
+		return cmp.Or(cmp.Compare(a.script.lab.number, b.script.lab.number),
+			cmp.Compare(slices.Index(tiers, a.script.tier), slices.Index(tiers, b.script.tier)),
+			cmp.Compare(a.script.name, b.script.name))
+	})
 	return g, nil
 }
 
@@ -262,15 +304,33 @@ func judgeAll(scripts []*labScript, judge func(*labScript) verdict) []verdict {
 		atOnce = make(chan bool, 1)
 	}
 	var all sync.WaitGroup
+	var progress sync.Mutex
+	done := 0
 	for i, s := range scripts {
 		atOnce <- true
 		all.Go(func() {
 			defer func() { <-atOnce }()
 			verdicts[i] = judge(s)
+			progress.Lock()
+			defer progress.Unlock()
+			done++
+			sayProgress(done, len(scripts))
 		})
 	}
 	all.Wait()
 	return verdicts
+}
+
+// sayProgress tells somebody at a terminal how far it is, in one line, which goes
+// at the end.
+func sayProgress(done, all int) {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
+		return
+	}
+	fmt.Fprintf(os.Stderr, "\r%d of %d checks done", done, all)
+	if done == all {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
 }
 
 // stage copies a submission to where only its own programs see it.
@@ -371,9 +431,12 @@ func buildSubmission(staged string) (failed string, err error) {
 	return failed, <-result
 }
 
+// An absence is why a program cannot be run: what was seen, and what is likely.
+type absence struct{ seen, likely string }
+
 // absent says of each program of a lab why it cannot be run.
-func absent(staged string, l *lab) map[string]string {
-	why := map[string]string{}
+func absent(staged string, l *lab, buildFailed string) map[string]absence {
+	why := map[string]absence{}
 	for _, program := range l.programs {
 		path := filepath.Join(staged, l.number, program)
 		info, err := os.Lstat(path)
@@ -391,11 +454,17 @@ func absent(staged string, l *lab) map[string]string {
 				}
 				text += fmt.Sprintf("; in %s there is %s", l.number, strings.Join(names, ", "))
 			}
-			why[program] = text
+			likely := "a wrong file name, or a program that was not built"
+			if buildFailed != "" {
+				likely = "your build failed; see the note at the end"
+			}
+			why[program] = absence{text, likely}
 		case info.IsDir():
-			why[program] = fmt.Sprintf("%s/%s is a folder, not a program", l.number, program)
+			why[program] = absence{fmt.Sprintf("%s/%s is a folder, not a program", l.number, program),
+				"the folder has the program's name; put the program itself there"}
 		case info.Mode().IsRegular() && info.Mode()&0o111 == 0:
-			why[program] = fmt.Sprintf("%s/%s is not executable: chmod +x %[1]s/%[2]s", l.number, program)
+			why[program] = absence{fmt.Sprintf("%s/%s is not executable: chmod +x %[1]s/%[2]s", l.number, program),
+				"the file is there, without the right to execute it: chmod +x; an archive or a copy may have lost it"}
 		}
 	}
 	return why
@@ -430,14 +499,15 @@ func number(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) }
 
 // feedback is what a student reads about one script.
 func (v verdict) feedback() string {
-	text := fmt.Sprintf("%s  %s of %s", v.script.name, number(v.points), number(v.script.points))
+	name := v.script.name + "  " + v.script.tier
+	text := fmt.Sprintf("%s  %s of %s", name, number(v.points), number(v.script.points))
 	switch v.status {
 	case "passed":
 		return text + "\n"
 	case "skipped":
-		return fmt.Sprintf("%s  skipped: %s\n", v.script.name, v.seen)
+		return fmt.Sprintf("%s  skipped: %s\n", name, v.seen)
 	case "error":
-		return fmt.Sprintf("%s  not graded, by a fault of the grader: %s\n", v.script.name, v.seen)
+		return fmt.Sprintf("%s  not graded, by a fault of the grader: %s\n", name, v.seen)
 	}
 	if v.pairing != "" {
 		text += "  (" + v.pairing + ")"
@@ -464,7 +534,7 @@ func (g *grade) print() {
 			}
 		}
 		var parts []string
-		for _, tier := range []string{"basic", "interop", "robust"} {
+		for _, tier := range tiers {
 			points, most := g.score(l, tier)
 			parts = append(parts, fmt.Sprintf("%s %s of %s", tier, number(points), number(most)))
 		}

@@ -113,7 +113,7 @@ func TestWrong(t *testing.T) {
 					sub.changed = b.build(t, l.lesson)
 				} else {
 					sub.dir = unpack(t, a)
-					sub.absent = absent(sub.dir, l)
+					sub.absent = absent(sub.dir, l, "")
 				}
 				v := sub.judge(findScript(t, l, fields["script"]))
 				switch {
@@ -269,8 +269,12 @@ func TestAbsent(t *testing.T) {
 		if err := c.make(dir); err != nil {
 			t.Fatal(err)
 		}
-		if got := absent(dir, labs[0])["writer"]; !regexp.MustCompile(c.want).MatchString(got) {
+		if got := absent(dir, labs[0], "")["writer"].seen; !regexp.MustCompile(c.want).MatchString(got) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+		likely := absent(dir, labs[0], "")["writer"].likely
+		if (name == "not-executable") != strings.Contains(likely, "right to execute") || likely == "" {
+			t.Errorf("%s: likely %q", name, likely)
 		}
 	}
 }

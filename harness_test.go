@@ -34,6 +34,28 @@ func TestLintRefuses(t *testing.T) {
 	}
 }
 
+// TestLintLabRefuses shows that a lab's script is refused whose comments do not
+// stand alone.
+func TestLintLabRefuses(t *testing.T) {
+	const head = "# points: 1\n# tier: basic\n\n"
+	for comment, want := range map[string]string{
+		"# The writer ends.":                      "",
+		"# The writer ends,\n# and says so.":      "",
+		"# The same, with SIGTERM.":               "name what this is about",
+		"# It ends.":                              "name what this is about",
+		"# So does a second writer.":              "name what this is about",
+		"# The lock is free.":                     "name the program",
+		"# The writer ends":                       "a whole sentence",
+		"# The writer ends.\n\n# Then it prints.": "name what this is about",
+	} {
+		err := lintLab(head + comment + "\nlikely x\nsee segments = 0\n")
+		if want == "" && err != nil || want != "" &&
+			(err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("lintLab with %q = %v, want %q", comment, err, want)
+		}
+	}
+}
+
 // TestHarness shows that what the scripts rest on can fail: each of these
 // must, for the reason given; an empty reason means that it must pass.
 func TestHarness(t *testing.T) {

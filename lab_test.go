@@ -74,6 +74,8 @@ type labScript struct {
 	needs      []string      // programs of the student
 }
 
+var tiers = []string{"basic", "interop", "robust"}
+
 const (
 	defaultLimit = 20 * time.Second
 	aloneFor     = 300 // ticks that a script waits when no program of the student's runs
@@ -125,7 +127,7 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 		}
 	}
 	s.hung = 2*time.Minute + 3*s.limit
-	if s.points <= 0 || !slices.Contains([]string{"basic", "interop", "robust"}, s.tier) {
+	if s.points <= 0 || !slices.Contains(tiers, s.tier) {
 		err = errors.Join(err, fmt.Errorf("%s: wants the lines \"# points: N\" and "+
 			"\"# tier: basic|interop|robust\"", file))
 	}
@@ -147,9 +149,9 @@ type verdict struct {
 // A submission is a student's folder for one lab.
 type submission struct {
 	lab     *lab
-	dir     string            // a copy of it; empty for our own programs
-	absent  map[string]string // why a program cannot be run
-	changed string            // where a broken program of ours is, for tests
+	dir     string             // a copy of it; empty for our own programs
+	absent  map[string]absence // why a program cannot be run
+	changed string             // where a broken program of ours is, for tests
 	variant int
 }
 
@@ -160,9 +162,8 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 		v.script, v.took = script, time.Since(start)
 	}()
 	for _, program := range script.needs {
-		if why := sub.absent[program]; why != "" {
-			return verdict{status: "failed", seen: why, expected: script.firstComment(),
-				likely: "a wrong file name, or a program that was not built"}
+		if why, absent := sub.absent[program]; absent {
+			return verdict{status: "failed", seen: why.seen, expected: script.firstComment(), likely: why.likely}
 		}
 	}
 	pairings := script.pairings
@@ -327,6 +328,11 @@ func (c cause) rank() int {
 }
 
 func (run *labRun) setup(env *testscript.Env) error {
+	values := run.sub.lab.values(run.sub.variant)
+	if !haveWorlds { // the objects of others do not count, and stay
+		foreign = objectsNow()
+		scriptKeys = keysOf(values)
+	}
 	w, err := newWorld(env.T())
 	if err != nil {
 		return err
@@ -346,7 +352,6 @@ func (run *labRun) setup(env *testscript.Env) error {
 		run.init.Store(run.box.init.cmd.Process)
 	}
 	env.Defer(func() { s.endLab(env.T()) })
-	values := run.sub.lab.values(run.sub.variant)
 	if letter := values["FTOK"]; letter != "" { // the key is ftok("/tmp", letter)
 		tmp := dir
 		if !haveWorlds {
@@ -359,6 +364,19 @@ func (run *labRun) setup(env *testscript.Env) error {
 	}
 	run.values = values
 	return nil
+}
+
+// keysOf are the keys that a script uses where there are no namespaces.
+func keysOf(values map[string]string) (keys []uint32) {
+	for _, name := range []string{"KEY", "SEMKEY", "OTHERKEY", "OTHERKEY2"} {
+		if key, err := strconv.ParseUint(values[name], 0, 32); err == nil {
+			keys = append(keys, uint32(key))
+		}
+	}
+	if letter := values["FTOK"]; letter != "" {
+		keys = append(keys, ftok("/tmp", letter[0]))
+	}
+	return keys
 }
 
 // endLab finds the cause of a failure, while all is as it was, and cleans up.
@@ -374,8 +392,10 @@ func (s *session) endLab(t testscript.T) {
 			}
 		}
 	}
-	for name, p := range s.running {
-		t.Log(fmt.Sprintf("%s: %v", name, p))
+	for _, name := range slices.Sorted(maps.Keys(s.running)) {
+		if text := s.evidence(name, s.running[name]); text != "" {
+			t.Log(text)
+		}
 	}
 	if err := run.box.end(); err != nil {
 		run.failure = "" // it is the grader's fault
@@ -395,8 +415,49 @@ func (s *session) endLab(t testscript.T) {
 
 // fail ends the script: the student's program has done something wrong.
 func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
-	s.lab.failure = strings.ReplaceAll(strings.TrimSpace(fmt.Sprintf(format, args...)), "\n", "; ")
+	s.lab.failure = s.inWords(strings.ReplaceAll(strings.TrimSpace(fmt.Sprintf(format, args...)), "\n", "; "))
 	ts.Fatalf("%s", s.lab.failure)
+}
+
+// inWords puts the names that the script gave to programs into words: the
+// student has not read the script.
+func (s *session) inWords(text string) string {
+	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
+		for name := range programs {
+			text = strings.ReplaceAll(text, name, nameInWords(name))
+		}
+	}
+	return text
+}
+
+func nameInWords(name string) string {
+	first, rest, _ := strings.Cut(name, "-")
+	rest = strings.ReplaceAll(rest, "-", " ")
+	switch first {
+	case "the":
+		return "the grader's " + rest
+	case "our":
+		return "our " + rest
+	case "first", "second", "third", "next":
+		return "the " + first + " " + rest
+	}
+	return name
+}
+
+// isPeer tells it by the name: that of a peer begins with "the-", and no other.
+func isPeer(name string) bool { return strings.HasPrefix(name, "the-") }
+
+// evidence is what a program has printed, and how it ended. Of a peer it is
+// nothing unless a step of it has failed.
+func (s *session) evidence(name string, p *process) string {
+	if isPeer(name) {
+		if answer := lastLine(p.stdout()); strings.HasPrefix(answer, "error: ") {
+			return s.inWords(fmt.Sprintf("%s: %s", name, answer))
+		}
+		return ""
+	}
+	return s.inWords(fmt.Sprintf("%s %s\n  stdout: %s\n  stderr: %s", name, ending(p.status()),
+		elide(p.stdout()), elide(p.stderr())))
 }
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the
@@ -566,6 +627,9 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	}
 	program, ours := strings.CutPrefix(args[0], "our-")
 	ours = ours || slices.Contains(run.ours, program) || run.sub.dir == ""
+	if isPeer(name) != (program == "peer") {
+		ts.Fatalf("the name of a peer begins with \"the-\", and no other program's does")
+	}
 	var p *process
 	var err error
 	switch {
@@ -585,7 +649,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		p, err = run.box.start(h, "", stdin, append([]string{filepath.Join(run.sub.lab.number, program)}, args[1:]...)...)
 	}
 	if why := startError(""); errors.As(err, &why) {
-		run.cause = "the program cannot be started; try it in an empty directory"
+		run.cause = why.likely()
 		s.fail(ts, "%s", string(why))
 	}
 	ts.Check(err)
@@ -628,8 +692,10 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	}
 	delete(s.running, args[0])
 	s.lab.finished[args[0]] = p
-	fmt.Fprint(ts.Stdout(), p.stdout())
-	fmt.Fprint(ts.Stderr(), p.stderr())
+	if !isPeer(args[0]) {
+		fmt.Fprint(ts.Stdout(), p.stdout())
+		fmt.Fprint(ts.Stderr(), p.stderr())
+	}
 	got := p.status()
 	if p.panicked() && got == "2" {
 		s.fail(ts, "%s crashed; %s", args[0], s.lastWords(p))
@@ -770,7 +836,14 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 		for at < min(len(got), len(want)) && got[at] == want[at] {
 			at++
 		}
-		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d", args[0], size, len(want), at)
+		switch {
+		case at == len(got) && size == len(got):
+			s.fail(ts, "%s printed %d bytes, of %d; the rest is missing: %s", args[0], size, len(want), short(want[at:]))
+		case at == len(want):
+			s.fail(ts, "%s printed %d bytes, of %d; too much is: %s", args[0], size, len(want), short(got[at:]))
+		}
+		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d, where %s stands instead of %s",
+			args[0], size, len(want), at, short(got[at:min(at+16, len(got))]), short(want[at:min(at+16, len(want))]))
 	}
 	gotLines, wantLines := strings.SplitAfter(got, "\n"), strings.SplitAfter(want, "\n")
 	for i, w := range wantLines {
@@ -876,12 +949,12 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		is, now, err := s.look(args)
 		ts.Check(err)
 		if state = now; is == neg && ended {
-			s.fail(ts, "%s; %s", state, s.everybody())
+			s.fail(ts, "%s%s", state, s.everybody())
 		}
 		return is != neg
 	})
 	if !ok {
-		s.fail(ts, "after %v %s; %s", limit, state, s.everybody())
+		s.fail(ts, "after %v %s%s", limit, state, s.everybody())
 	}
 }
 
@@ -899,7 +972,7 @@ func (s *session) allEnded() bool {
 	return true
 }
 
-// everybody says what all programs do.
+// everybody says what all programs do, each after a semicolon.
 func (s *session) everybody() string {
 	var all []string
 	for name, p := range s.running {
@@ -907,8 +980,15 @@ func (s *session) everybody() string {
 		if p.status() == "running" {
 			text = name + " is running" + s.doing(p)
 		}
+		if isPeer(name) { // it does what it is told, and says so
+			if p.status() == "running" && p.answers() >= p.told {
+				continue
+			}
+			all = append(all, text)
+			continue
+		}
 		all = append(all, text+", "+s.lastWords(p))
 	}
 	slices.Sort(all)
-	return strings.Join(all, "; ")
+	return strings.Join(append([]string{""}, all...), "; ")
 }

@@ -91,12 +91,12 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		}
 		return p.answers() >= p.told || p.within(0) || alone > aloneFor
 	}) || alone > aloneFor && p.answers() < p.told {
-		s.fail(ts, "%s is not possible: it waits still; %s", strings.Join(args[1:], " "), s.everybody())
+		s.fail(ts, "%s still waits with its step %q%s", args[0], strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
 	answer := lines[len(lines)-1]
 	if reason, failed := strings.CutPrefix(answer, "error: "); failed {
-		s.fail(ts, "%s is not possible: %s", strings.Join(args[1:], " "), reason)
+		s.fail(ts, "%s could not do its step %q: %s", args[0], strings.Join(args[1:], " "), reason)
 	} else if p.answers() < p.told {
 		ts.Fatalf("the peer %s has ended: %v", args[0], p)
 	}

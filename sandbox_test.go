@@ -187,6 +187,19 @@ type startError string
 
 func (e startError) Error() string { return string(e) }
 
+// likely is what the student should look at.
+func (e startError) likely() string {
+	switch text := string(e); {
+	case strings.Contains(text, "may not be executed"):
+		return "the program is not executable, or the interpreter in its first line is not: chmod +x"
+	case strings.Contains(text, "is no program"):
+		return "the interpreter line is missing, or the program was built for another machine"
+	case strings.Contains(text, "the interpreter"):
+		return "the interpreter line has a wrong path, or a line end of Windows (CR LF)"
+	}
+	return "the program cannot be started; try it in an empty directory"
+}
+
 // start starts a program there and returns once it runs. A holder, if there is
 // one, holds its calls.
 func (b *sandbox) start(h *holder, ours string, stdin *os.File, argv ...string) (*process, error) {

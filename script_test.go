@@ -120,6 +120,29 @@ func lintLab(script string) error {
 	if line := sleeps.FindString(script); line != "" && !strings.Contains(line, "call ") {
 		return fmt.Errorf("%q: use await, and name what it waits for", line)
 	}
+	return lintComments(script)
+}
+
+var (
+	comments = regexp.MustCompile(`(?m)^#.*(?:\n#.*)*`)
+	dangling = regexp.MustCompile(`^(?:The same|So|Then|It|Its|Nor|They|These|This|That|Nothing|Now|Meanwhile)\b`)
+	aProgram = regexp.MustCompile(`(?i)\b(?:program|process(?:es)?|writer|reader|builder|walker|parent|child|yours?|ours?)s?\b`)
+)
+
+// lintComments holds that each comment above a check is a sentence that can be
+// read alone, as a student does: it refers to no other, and names the program.
+func lintComments(script string) error {
+	for _, comment := range comments.FindAllString(heading.ReplaceAllString(script, ""), -1) {
+		text := strings.Join(strings.Fields(strings.ReplaceAll(comment, "#", "")), " ")
+		switch {
+		case dangling.MatchString(text):
+			return fmt.Errorf("%q: name what this is about; a student reads only this comment", text)
+		case !aProgram.MatchString(text):
+			return fmt.Errorf("%q: name the program that does it", text)
+		case !strings.HasSuffix(text, "."):
+			return fmt.Errorf("%q: a whole sentence is wanted", text)
+		}
+	}
 	return nil
 }
 
