@@ -4,14 +4,17 @@ package shm_test
 
 import (
 	"cmp"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -140,6 +143,9 @@ func makeBundle(dir string) error {
 	return errors.Join(err, e, os.WriteFile(filepath.Join(dir, "labgrade"), binary, 0o755))
 }
 
+// gradingContext is done when the grader gets a signal.
+var gradingContext = context.Background()
+
 // gradeMain is what TestMain does when it grades. It returns the exit status.
 func gradeMain() int {
 	wrong := func(err error) int {
@@ -185,12 +191,29 @@ func gradeMain() int {
 	if *labDir != "" && *labsDir != "" || *csvFile != "" && *labsDir == "" {
 		return wrong(errors.New("-lab grades one submission, -labs many; -csv goes with -labs"))
 	}
-	if *labsDir != "" {
+	tmp, err := os.MkdirTemp("", "shm-by-example-grader-") // all of it goes at the end
+	if err != nil {
+		return wrong(err)
+	}
+	defer os.RemoveAll(tmp)
+	os.Chmod(tmp, 0o711)
+	os.Setenv("TMPDIR", tmp)
+	var stop func()
+	gradingContext, stop = signal.NotifyContext(gradingContext, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	if *labsDir != "" { // after a signal it writes the marks that it has
 		if err := gradeAll(*labsDir); err != nil {
 			return wrong(err)
 		}
 		return allPassed
 	}
+	context.AfterFunc(gradingContext, func() {
+		os.RemoveAll(tmp)
+		if bundled == "" && os.Getenv(builtVariable) == "" {
+			os.RemoveAll(built)
+		}
+		os.Exit(wrong(context.Cause(gradingContext)))
+	})
 	g, err := gradeOne(*labDir, chosen)
 	if err != nil {
 		return wrong(err)
@@ -261,6 +284,16 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 			strings.Join(strings.Fields(labNumbers()), ", "))
 		return g, nil
 	}
+	if !slices.ContainsFunc(chosen, func(l *lab) bool { return isDir(filepath.Join(dir, l.number)) }) {
+		g.message = fmt.Sprintf("there is no folder %s", chosen[0].number)
+		for _, pattern := range []string{"*/", "*/*/"} {
+			if found, _ := filepath.Glob(filepath.Join(dir, pattern+chosen[0].number)); len(found) > 0 {
+				name, _ := filepath.Rel(dir, found[0])
+				g.message += ", but " + name
+				break
+			}
+		}
+	}
 	staged, err := os.MkdirTemp("", "shm-by-example-submission-")
 	if err != nil {
 		return nil, err
@@ -294,6 +327,11 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 			cmp.Compare(a.script.name, b.script.name))
 	})
 	return g, nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // judgeAll judges with many scripts at a time: they wait most of the time.
@@ -509,6 +547,9 @@ func (v verdict) feedback() string {
 	case "error":
 		return fmt.Sprintf("%s  not graded, by a fault of the grader: %s\n", name, v.seen)
 	}
+	if v.absent { // said once, above
+		return text + "  (missing)\n"
+	}
 	if v.pairing != "" {
 		text += "  (" + v.pairing + ")"
 	}
@@ -523,6 +564,13 @@ func (g *grade) print() {
 		if _, most := g.score(l, ""); most == 0 && !slices.ContainsFunc(g.verdicts,
 			func(v verdict) bool { return v.script.lab == l }) {
 			continue
+		}
+		said := map[string]bool{}
+		for _, v := range g.verdicts {
+			if v.script.lab == l && v.absent && !said[v.seen] {
+				said[v.seen] = true
+				fmt.Printf("%s\n  likely:   %s\n", v.seen, v.likely)
+			}
 		}
 		for _, v := range g.verdicts {
 			if v.script.lab != l {
@@ -582,6 +630,9 @@ func (g *grade) writeJSON(file string) error {
 	for _, v := range g.verdicts {
 		if v.status == "error" {
 			r.Errors++
+		} else if v.status == "skipped" { // no check that failed
+			r.Output = strings.TrimSpace(r.Output + "\n" + strings.TrimSpace(v.feedback()))
+			continue
 		}
 		t := testResult{Name: v.script.name, Score: v.points, MaxScore: v.script.points,
 			Status: v.status, Output: v.feedback(), Visibility: "visible",
@@ -610,6 +661,13 @@ func gradeAll(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err
+	}
+	var marks io.WriteCloser
+	if *csvFile != "" { // or the marks of an hour are lost
+		if marks, err = os.Create(*csvFile); err != nil {
+			return err
+		}
+		defer marks.Close()
 	}
 	work, err := os.MkdirTemp("", "shm-by-example-labs-")
 	if err != nil {
@@ -643,8 +701,7 @@ func gradeAll(dir string) error {
 	}
 	var all sync.WaitGroup
 	for _, e := range entries {
-		info, err := os.Stat(filepath.Join(dir, e.Name()))
-		if err != nil || !info.IsDir() {
+		if !isDir(filepath.Join(dir, e.Name())) || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
 		l := &line{name: e.Name()}
@@ -652,7 +709,11 @@ func gradeAll(dir string) error {
 		atOnce <- true
 		all.Go(func() {
 			defer func() { <-atOnce }()
+			if l.err = context.Cause(gradingContext); l.err != nil {
+				return
+			}
 			l.result, l.err = gradeApart(filepath.Join(dir, e.Name()), filepath.Join(work, e.Name()+".json"))
+			fmt.Fprintf(os.Stderr, "%s: %s of %s\n", l.name, number(l.result.Score), number(l.result.MaxScore))
 		})
 	}
 	all.Wait()
@@ -695,15 +756,8 @@ func gradeAll(dir string) error {
 		rows = append(rows, append(row, number(l.result.Score), number(l.result.MaxScore), remark))
 	}
 	printTable(rows)
-	if *csvFile != "" {
-		f, err := os.Create(*csvFile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := csv.NewWriter(f).WriteAll(rows); err != nil {
-			return err
-		}
+	if marks != nil {
+		failed = errors.Join(failed, csv.NewWriter(marks).WriteAll(rows))
 	}
 	return failed
 }
@@ -726,7 +780,8 @@ func gradeApart(dir, file string) (r results, err error) {
 	if *onlyLabs != "" {
 		args = append(args, "-only="+*onlyLabs)
 	}
-	cmd := exec.Command(self, args...)
+	cmd := exec.CommandContext(gradingContext, self, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.Env = append(os.Environ(), builtVariable+"="+built, hideVariable+"="+filepath.Dir(dir))
 	text, err := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); err != nil && code != notAll && code != graderFail {

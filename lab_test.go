@@ -143,6 +143,7 @@ type verdict struct {
 	seen, expected, likely string
 	printed                string // everything
 	sandbox                string // the directory that it had
+	absent                 bool   // a program is missing
 	took                   time.Duration
 }
 
@@ -163,7 +164,7 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	}()
 	for _, program := range script.needs {
 		if why, absent := sub.absent[program]; absent {
-			return verdict{status: "failed", seen: why.seen, expected: script.firstComment(), likely: why.likely}
+			return verdict{status: "failed", absent: true, seen: why.seen, expected: script.firstComment(), likely: why.likely}
 		}
 	}
 	pairings := script.pairings
@@ -839,6 +840,9 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 		switch {
 		case at == len(got) && size == len(got):
 			s.fail(ts, "%s printed %d bytes, of %d; the rest is missing: %s", args[0], size, len(want), short(want[at:]))
+		case at == len(got):
+			s.fail(ts, "%s printed %d bytes, of %d; the first %d are the same, and later ones are not kept",
+				args[0], size, len(want), at)
 		case at == len(want):
 			s.fail(ts, "%s printed %d bytes, of %d; too much is: %s", args[0], size, len(want), short(got[at:]))
 		}
