@@ -132,7 +132,7 @@ func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.Fi
 		Namespaces: haveWorlds, Building: b.building, Asked: asked,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
 	if b.uid == 0 { // the uid has other processes, and those of other scripts
-		here.Processes = uint64(tasksOf(os.Getuid()) + 10*sandboxProcesses)
+		here.Processes = uint64(tasksOf(os.Getuid()) + 4*sandboxProcesses)
 	}
 	root, err := os.Getwd()
 	if err != nil {
