@@ -38,6 +38,7 @@ var asked = map[string]struct {
 	killable bool
 }{
 	"faults": {rules: faultRules()},
+	"03":     {rules03, true},
 	"04":     {rules04, true},
 	"05":     {rules05(), true},
 	"06":     {rules: rules06},

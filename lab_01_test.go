@@ -40,6 +40,7 @@ func init() {
 	moreSteps["child"] = (*player).childDoes
 	moreSteps["kill-child"] = (*player).killChild
 	moreSteps["catch"] = (*player).catch
+	moreSteps["watch"] = (*player).watch
 }
 
 func lookByte(s *session, args []string) (bool, string, error) {
@@ -363,6 +364,35 @@ func (p *player) catch(args []string) error {
 		}
 	}
 	return errors.New("no block came")
+}
+
+// watch looks at cnt of the segment that is attached, without a pause around
+// the time when the second block comes, and the third: it must not be 0 any
+// more. As with catch, nothing may be seen of a very short time.
+func (p *player) watch([]string) error {
+	if len(p.mem) < 12 {
+		return errors.New("no segment is attached")
+	}
+	cnt := p.cnt()
+	letter := (*int32)(unsafe.Pointer(&p.mem[8]))
+	if !eventually(15*time.Second, func() bool { return atomic.LoadInt32(cnt) != 0 }) {
+		return errors.New("no block came")
+	}
+	for range 2 {
+		last := atomic.LoadInt32(letter)
+		time.Sleep(2700 * time.Millisecond)
+		for end := time.Now().Add(time.Second); time.Now().Before(end); {
+			for range 1000 {
+				if atomic.LoadInt32(cnt) == 0 {
+					return errors.New("cnt was 0 after a block")
+				}
+			}
+			if atomic.LoadInt32(letter) != last {
+				break
+			}
+		}
+	}
+	return nil
 }
 
 // A child is another peer, that this peer has started and does not wait for:

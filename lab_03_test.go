@@ -281,9 +281,9 @@ func (p *player) next(args []string) error {
 	if err != nil {
 		return err
 	}
-	id, done := semget(int(key), 0, 0), make(chan error)
+	id, done := semget(int(key), 0, 0), make(chan error, 1)
 	go func() { done <- p.semop(args[0], 1, -1) }()
-	for semctl(id, 1, 14) == 0 { // GETNCNT
+	for semctl(id, 1, 14) == 0 && len(done) == 0 { // GETNCNT; it need not wait if there is a turn too many
 		time.Sleep(time.Millisecond)
 	}
 	return errors.Join(p.semop(args[0], 0, +1), <-done)
@@ -311,4 +311,27 @@ func (p *player) spawn([]string) error {
 	for {
 		time.Sleep(time.Hour)
 	}
+}
+
+// A giving03 is a writer that is to be held before it gives the reader its
+// turn, V(1).
+type giving03 struct{}
+
+var rules03 = []rule{{unix.SYS_SEMOP, 0, always, 0}, {unix.SYS_SEMTIMEDOP, 0, always, 0}}
+
+func (giving03) points() []string { return []string{"give"} }
+
+func (giving03) at(c call) []string {
+	operations := make([]byte, 6*min(c.args[2], 8)) // struct sembuf
+	memoryOf(c.thread, c.args[1], operations)
+	for o := range slices.Chunk(operations, 6) {
+		if binary.NativeEndian.Uint16(o) == 1 && int16(binary.NativeEndian.Uint16(o[2:])) > 0 {
+			return []string{"give"}
+		}
+	}
+	return nil
+}
+
+func (giving03) missing(name, _ string) string {
+	return name + " has not called semop for a V(1)"
 }

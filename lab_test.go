@@ -36,7 +36,8 @@ type lab struct {
 
 var labs = []*lab{
 	{"01", "01-shm-write-read", []string{"writer", "reader"}, values01, nil},
-	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03, nil},
+	{"03", "03-producer-consumer", []string{"writer", "reader"}, values03,
+		func() decider { return giving03{} }},
 	{"04", "04-semaphore-counter", []string{"counter"}, values04,
 		func() decider { return creation04{} }},
 	{"05", "05-pthread-style-mutex", []string{"mutex"}, values05,
