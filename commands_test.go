@@ -230,16 +230,8 @@ func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, 
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
 	var keyboard *os.File
-	if input && file == "" {
-		r, w, err := os.Pipe()
-		ts.Check(err)
-		s.open = append(s.open, r, w)
-		cmd.Stdin, keyboard = r, w
-	} else if input {
-		f, err := os.Open(ts.MkAbs(file))
-		ts.Check(err)
-		s.open = append(s.open, f)
-		cmd.Stdin = f
+	if input {
+		cmd.Stdin, keyboard = s.openInput(ts, file)
 	}
 	if other {
 		uid, err := strconv.ParseUint(as, 10, 32)
@@ -249,6 +241,21 @@ func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, 
 		cmd.Dir = "/" // the script's own directory is not for others
 	}
 	return cmd, keyboard
+}
+
+// openInput opens a file for a program to read, or, without a name, a pipe,
+// of which it returns the other end, too. Both are closed at the script's end.
+func (s *session) openInput(ts *testscript.TestScript, file string) (stdin, keyboard *os.File) {
+	var err error
+	if file == "" {
+		stdin, keyboard, err = os.Pipe()
+		s.open = append(s.open, keyboard)
+	} else {
+		stdin, err = os.Open(ts.MkAbs(file))
+	}
+	ts.Check(err)
+	s.open = append(s.open, stdin)
+	return stdin, keyboard
 }
 
 // finish waits for the program's end and checks how it ended. Its output is
@@ -301,14 +308,20 @@ func (s *session) enter(ts *testscript.TestScript, args []string) {
 
 // signal sends a signal. A program that has just ended is no failure.
 func (s *session) signal(ts *testscript.TestScript, args []string) {
-	sig := unix.SignalNum("SIG" + args[1])
-	if sig == 0 {
-		ts.Fatalf("no such signal: %s", args[1])
-	}
+	sig := parseSignal(ts, args[1])
 	err := s.process(ts, args[0]).cmd.Process.Signal(sig)
 	if err != nil && !errors.Is(err, os.ErrProcessDone) {
 		ts.Fatalf("signal %s: %v", args[0], err)
 	}
+}
+
+// parseSignal is the signal of a name such as INT.
+func parseSignal(ts *testscript.TestScript, name string) unix.Signal {
+	sig := unix.SignalNum("SIG" + name)
+	if sig == 0 {
+		ts.Fatalf("no such signal: %s", name)
+	}
+	return sig
 }
 
 // until waits for something that can be seen.
@@ -529,15 +542,13 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 		numbers[i] = int16(n)
 	}
 	add := func(num int, n int16) {
-		op := [3]int16{int16(num), n, unix.IPC_NOWAIT}
-		var errno syscall.Errno
+		var err error
 		eventually(untilTime, func() bool {
-			_, _, errno = unix.Syscall(unix.SYS_SEMOP, uintptr(semget(key, 0, 0)),
-				uintptr(unsafe.Pointer(&op)), 1)
-			return errno != unix.EAGAIN
+			err = semopRetry(semget(key, 0, 0), num, int(n), unix.IPC_NOWAIT)
+			return err != unix.EAGAIN
 		})
-		if errno != 0 {
-			ts.Fatalf("semop: %v", errno)
+		if err != nil {
+			ts.Fatalf("semop: %v", err)
 		}
 	}
 	switch verb := args[0]; {

@@ -40,9 +40,8 @@ var conditions = map[string]looker{
 	"text KEY OFFSET TEXT":            lookText,
 	"semaphores KEY":                  lookSemaphores,
 	"number KEY OP N":                 lookSemaphoreCount,
-	"value KEY NUMBER OP N":           lookSemaphore("value", 12),
-	"waiters KEY NUMBER OP N":         lookSemaphore("number of waiters", 14),
-	"zwaiters KEY NUMBER OP N":        lookSemaphore("number of those that wait for 0", 15),
+	"value KEY NUMBER OP N":           lookSemaphore("value", getVal),
+	"waiters KEY NUMBER OP N":         lookSemaphore("number of waiters", getNCnt),
 	"last KEY NUMBER NAME":            lookLast,
 	"stdout NAME PATTERN":             lookOutput(0),
 	"stderr NAME PATTERN":             lookOutput(1),
@@ -161,12 +160,8 @@ func objectsNow() (now map[object]bool) {
 		now[object{name: file}] = true
 	}
 	for i, t := range tables {
-		var structure [64]uint32
-		highest := t.control(0, t.info, unsafe.Pointer(&structure))
-		for index := range highest + 1 {
-			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 {
-				now[object{table: i, id: id}] = true
-			}
+		for id := range t.entries() {
+			now[object{table: i, id: id}] = true
 		}
 	}
 	return now
@@ -174,13 +169,10 @@ func objectsNow() (now map[object]bool) {
 
 // segmentsNow are all segments of the world.
 func segmentsNow() (all []segmentState) {
-	t := tables[0]
-	var ds unix.SysvShmDesc
-	var structure [64]uint32
-	highest := t.control(0, t.info, unsafe.Pointer(&structure))
-	for index := range highest + 1 {
-		if id := t.control(index, t.stat, unsafe.Pointer(&ds)); id >= 0 && !foreign[object{table: 0, id: id}] {
-			all = append(all, segmentState{id, uint32(ds.Perm.Key), ds})
+	for id, e := range tables[0].entries() {
+		if !foreign[object{table: 0, id: id}] {
+			ds := *(*unix.SysvShmDesc)(unsafe.Pointer(e))
+			all = append(all, segmentState{id, e.key(), ds})
 		}
 	}
 	return all
@@ -444,6 +436,13 @@ func lookText(s *session, args []string) (bool, string, error) {
 		args[1], short(string(part))), nil
 }
 
+// Commands of semctl(2) in <linux/sem.h>.
+const (
+	getPID  = 11
+	getVal  = 12
+	getNCnt = 14
+)
+
 // semctl is semctl(2) for one semaphore of a set.
 func semctl(id, number int, command uintptr) int {
 	result, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(id), uintptr(number), command, 0, 0, 0)
@@ -460,12 +459,9 @@ func findSemaphores(key string) (id int, state string, err error) {
 	}
 	if id = semget(int(k), 0, 0); id < 0 {
 		state = "there is no semaphore set with key " + key
-		var structure [64]uint32
-		t := tables[1]
-		highest := t.control(0, t.info, unsafe.Pointer(&structure))
-		for index := range highest + 1 {
-			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 && !foreign[object{table: 1, id: id}] {
-				state += fmt.Sprintf(", but one with key %#x", structure[0])
+		for other, e := range tables[1].entries() {
+			if !foreign[object{table: 1, id: other}] {
+				state += fmt.Sprintf(", but one with key %#x", e.key())
 			}
 		}
 	}
@@ -486,7 +482,7 @@ func lookSemaphoreCount(s *session, args []string) (bool, string, error) {
 		return false, state, err
 	}
 	n := int64(0)
-	for semctl(id, int(n), 12) >= 0 { // GETVAL
+	for semctl(id, int(n), getVal) >= 0 {
 		n++
 	}
 	is, err := compare(n, args[1], args[2])
@@ -516,7 +512,7 @@ func lookLast(s *session, args []string) (bool, string, error) {
 		return false, state, err
 	}
 	number, err := strconv.Atoi(args[1])
-	pid := semctl(id, number, 11) // GETPID
+	pid := semctl(id, number, getPID)
 	is := s.belongs(pid, args[2])
 	return is, fmt.Sprintf("the last to use semaphore %d was process %d, which is %sof %s",
 		number, pid, notUnless(is), args[2]), err

@@ -89,17 +89,12 @@ func lookSemaphoreMode(s *session, args []string) (bool, string, error) {
 	if state != "" || err != nil {
 		return false, state, err
 	}
-	// struct semid64_ds begins with struct ipc64_perm, whose sixth number is
-	// the mode.
-	var structure [64]uint32
-	t := tables[1]
-	highest := t.control(0, t.info, unsafe.Pointer(&structure))
-	for index := range highest + 1 {
-		if t.control(index, t.stat, unsafe.Pointer(&structure)) == id {
-			break
+	mode := uint32(0)
+	for other, e := range tables[1].entries() {
+		if other == id {
+			mode = e.mode() & 0o777
 		}
 	}
-	mode := structure[5] & 0o777
 	is, err := compare(int64(mode), args[1], "0"+args[2])
 	return is, fmt.Sprintf("the mode of semaphore set %s is %o", args[0], mode), err
 }
@@ -283,7 +278,7 @@ func (p *player) next(args []string) error {
 	}
 	id, done := semget(int(key), 0, 0), make(chan error, 1)
 	go func() { done <- p.semop(args[0], 1, -1) }()
-	for semctl(id, 1, 14) == 0 && len(done) == 0 { // GETNCNT; it need not wait if there is a turn too many
+	for semctl(id, 1, getNCnt) == 0 && len(done) == 0 { // it need not wait if there is a turn too many
 		time.Sleep(time.Millisecond)
 	}
 	return errors.Join(p.semop(args[0], 0, +1), <-done)

@@ -50,7 +50,7 @@ func lockOf(key string) (value, pid int, state string, err error) {
 	if state != "" || err != nil {
 		return 0, 0, state, err
 	}
-	return semctl(id, 0, 12), semctl(id, 0, 11), "", nil // GETVAL, GETPID
+	return semctl(id, 0, getVal), semctl(id, 0, getPID), "", nil
 }
 
 // lookHolds tells whether a program has the lock.

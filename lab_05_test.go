@@ -286,7 +286,7 @@ func (p *player) setOwner(offset string, pid int, nusers uint32) error {
 	return err
 }
 
-// unlock OFFSET [all] unlocks it, and wakes one who waits, or all.
+// unlock OFFSET [all] unlocks it, and wakes a process that waits, or all.
 func unlockStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
 	if err == nil {

@@ -398,9 +398,9 @@ func (s *session) remember(ts *testscript.TestScript, args []string) {
 
 // killOne sends a signal to one process of a program.
 func (s *session) killOne(ts *testscript.TestScript, args []string) {
-	h, sig := s.process(ts, args[0]).holder, unix.SignalNum("SIG"+args[2])
-	if h == nil || sig == 0 {
-		ts.Fatalf("start %s with -hold; a signal is INT, TERM and so on", args[0])
+	h, sig := s.process(ts, args[0]).holder, parseSignal(ts, args[2])
+	if h == nil {
+		ts.Fatalf("start %s with -hold", args[0])
 	}
 	h.lock.Lock()
 	defer h.lock.Unlock()

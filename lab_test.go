@@ -610,22 +610,15 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		args = args[1:]
 	}
 	file, input := strings.CutPrefix(args[0], "-stdin=")
-	var stdin, keyboard *os.File
 	if input {
 		args = args[1:]
-		if file == "" {
-			r, w, err := os.Pipe()
-			ts.Check(err)
-			stdin, keyboard = r, w
-		} else {
-			f, err := os.Open(ts.MkAbs(file))
-			ts.Check(err)
-			stdin = f
-		}
-		defer stdin.Close()
-		if keyboard != nil {
-			s.open = append(s.open, keyboard)
-		}
+	} else {
+		file = ""
+	}
+	var stdin, keyboard *os.File
+	if input || args[0] == "peer" {
+		stdin, keyboard = s.openInput(ts, file)
+		defer stdin.Close() // or a program's end would not be seen there
 	}
 	program, ours := strings.CutPrefix(args[0], "our-")
 	ours = ours || slices.Contains(run.ours, program) || run.sub.dir == ""
@@ -636,12 +629,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	var err error
 	switch {
 	case program == "peer":
-		var r *os.File
-		r, keyboard, err = os.Pipe()
-		ts.Check(err)
-		defer r.Close()
-		s.open = append(s.open, keyboard)
-		p, err = run.box.start(nil, built, r, "peer")
+		p, err = run.box.start(nil, built, stdin, "peer")
 	case !slices.Contains(run.sub.lab.programs, program):
 		ts.Fatalf("%s is no program of lab %s", program, run.sub.lab.number)
 	case ours:
@@ -763,10 +751,7 @@ func (s *session) signalInLab(ts *testscript.TestScript, args []string) {
 	if strings.HasPrefix(args[0], "-") {
 		to, args = args[0], args[1:]
 	}
-	sig := unix.SignalNum("SIG" + args[1])
-	if sig == 0 {
-		ts.Fatalf("no such signal: %s", args[1])
-	}
+	sig := parseSignal(ts, args[1])
 	p := s.process(ts, args[0])
 	if p.within(0) {
 		return

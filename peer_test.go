@@ -28,7 +28,6 @@ import (
 //
 //	make KEY SIZE [MODE]       shmget with IPC_CREAT and IPC_EXCL
 //	attach KEY                 shmat
-//	attach-id ID
 //	detach                     shmdt
 //	remove KEY                 shmctl IPC_RMID
 //	int32 OFFSET VALUE         stores a number, atomically
@@ -171,12 +170,9 @@ func (p *player) do(line string) error {
 			mode = number(3)
 		}
 		_, err = unix.SysvShmGet(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|mode)
-	case "attach", "attach-id":
-		id := number(1)
-		if verb == "attach" {
-			id, err = unix.SysvShmGet(id, 0, 0)
-		}
-		if err == nil {
+	case "attach":
+		id, e := unix.SysvShmGet(number(1), 0, 0)
+		if err = e; err == nil {
 			p.mem, err = unix.SysvShmAttach(id, 0, 0)
 		}
 	case "detach":

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"iter"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -229,6 +230,27 @@ func (t table) control(id int, command uintptr, arg unsafe.Pointer) int {
 	return int(result)
 }
 
+// An entry is what the kernel tells of an object: struct shmid64_ds, semid64_ds
+// or msqid64_ds. Each is smaller than this, and begins with struct ipc64_perm.
+type entry [64]uint32
+
+func (e *entry) key() uint32  { return e[0] }
+func (e *entry) mode() uint32 { return e[5] } // with SHM_DEST and so on
+
+// entries are the table's objects, by id.
+func (t table) entries() iter.Seq2[int, *entry] {
+	return func(yield func(int, *entry) bool) {
+		var e entry
+		highest := t.control(0, t.info, unsafe.Pointer(&e))
+		for index := range highest + 1 {
+			id := t.control(index, t.stat, unsafe.Pointer(&e))
+			if id >= 0 && !yield(id, &e) {
+				return
+			}
+		}
+	}
+}
+
 // objects lists the IPC objects, with a way to remove each: in a world all,
 // elsewhere those that can be ours.
 func objects() map[string]func() {
@@ -239,14 +261,9 @@ func objects() map[string]func() {
 		}
 	}
 	for _, t := range tables {
-		// Each structure is smaller than this and begins with the key.
-		var structure [64]uint32
-		highest := t.control(0, t.info, unsafe.Pointer(&structure))
-		for index := range highest + 1 {
-			if id := t.control(index, t.stat, unsafe.Pointer(&structure)); id >= 0 {
-				add(fmt.Sprintf("%s %d, key %#x,", t.name, id, structure[0]),
-					func() { t.control(id, unix.IPC_RMID, nil) })
-			}
+		for id, e := range t.entries() {
+			add(fmt.Sprintf("%s %d, key %#x,", t.name, id, e.key()),
+				func() { t.control(id, unix.IPC_RMID, nil) })
 		}
 	}
 	files, _ := os.ReadDir("/dev/shm")
