@@ -58,6 +58,7 @@ type process struct {
 	started  time.Time     // in a lab
 	pid      int           // as it sees it itself, in a lab
 	woke     int           // when it was first asked how often it woke up, plus 1
+	asked    int           // how often it was asked whether it idles
 	holder   *holder       // holds its calls, if it was started with -hold
 	children []int         // file descriptors of what were its children, in a lab
 }

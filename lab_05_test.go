@@ -146,6 +146,7 @@ func init() {
 		"marked KEY":              ofSegment(lookMarked),
 		"firstkind NAME OP N":     asks(lookFirstKind),
 		"children NAME OP N":      ofProgram(lookChildren),
+		"idles NAME":              ofProgram(lookIdles),
 		"threads NAME OP N":       asks(lookThreads),
 	})
 	moreSteps["lock"] = lockStep
@@ -230,6 +231,14 @@ func lookMarked(_ *session, g segmentState, _ []string) (bool, string, error) {
 func lookFirstKind(_ *session, _ *holder, d *mutex05, args []string) (bool, string, error) {
 	is, err := compare(d.kind, args[1], args[2])
 	return is, fmt.Sprintf("when %s started the second process, kind was %d", args[0], d.kind), err
+}
+
+// lookIdles tells whether a program has nothing to do: all its threads sleep,
+// or it has been asked for a second, since a program may wait in a loop.
+func lookIdles(s *session, p *process, args []string) (bool, string, error) {
+	p.asked++
+	is, state, err := lookSettled(s, p, args)
+	return is || p.asked > int(time.Second/tick), state, err
 }
 
 // lookChildren counts those children that a program had at the last signal,
