@@ -207,13 +207,14 @@ func gradeMain() int {
 		}
 		return allPassed
 	}
-	context.AfterFunc(gradingContext, func() {
+	over := context.AfterFunc(gradingContext, func() {
 		os.RemoveAll(tmp)
 		if bundled == "" && os.Getenv(builtVariable) == "" {
 			os.RemoveAll(built)
 		}
 		os.Exit(wrong(context.Cause(gradingContext)))
 	})
+	defer over() // before stop, which ends the context, too
 	g, err := gradeOne(*labDir, chosen)
 	if err != nil {
 		return wrong(err)

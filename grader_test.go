@@ -278,3 +278,27 @@ func TestAbsent(t *testing.T) {
 		}
 	}
 }
+
+// TestGraderStatus shows how the grader ends, as another process: with 1 if
+// not all points are reached, and with 2 if it could not grade.
+func TestGraderStatus(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	empty := t.TempDir()
+	for range 10 { // the end of the grader is no signal to it
+		for dir, want := range map[string]struct {
+			status int
+			text   string
+		}{
+			empty:                {notAll, "nothing to grade"},
+			empty + "/not-there": {graderFail, "no such file or directory"},
+		} {
+			cmd := exec.Command("/proc/self/exe", "-lab="+dir)
+			cmd.Env = append(os.Environ(), builtVariable+"="+built)
+			text, _ := cmd.CombinedOutput()
+			if got := cmd.ProcessState.ExitCode(); got != want.status || !strings.Contains(string(text), want.text) {
+				t.Fatalf("status %d, want %d:\n%s", got, want.status, text)
+			}
+		}
+	}
+}
