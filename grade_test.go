@@ -730,19 +730,23 @@ func gradeAll(dir string) error {
 		}
 	}
 	slices.Sort(numbers)
-	rows := [][]string{append(append([]string{"submission"}, numbers...), "points", "of", "remark")}
 	slices.SortFunc(lines, func(a, b *line) int { return cmp.Compare(a.name, b.name) })
 	var failed error
+	head := []string{"submission"}
+	for _, n := range numbers {
+		head = append(head, n)
+		for _, tier := range tiers {
+			head = append(head, n+" "+tier)
+		}
+	}
+	rows := [][]string{append(head, "points", "of", "remark")}
 	for _, l := range lines {
 		row := []string{l.name}
 		for _, n := range numbers {
-			points := 0.0
-			for _, t := range l.result.Tests {
-				if t.Tags[0] == n {
-					points += t.Score
-				}
+			row = append(row, number(l.result.points(n, "")))
+			for _, tier := range tiers {
+				row = append(row, number(l.result.points(n, tier)))
 			}
-			row = append(row, number(points))
 		}
 		remark := strings.ReplaceAll(l.result.Output, "\n", "; ")
 		if l.err != nil {
@@ -761,6 +765,16 @@ func gradeAll(dir string) error {
 		failed = errors.Join(failed, csv.NewWriter(marks).WriteAll(rows))
 	}
 	return failed
+}
+
+// points are those of a lab, in one of its tiers, or in all.
+func (r results) points(lab, tier string) (points float64) {
+	for _, t := range r.Tests {
+		if t.Tags[0] == lab && (tier == "" || t.Tags[1] == tier) {
+			points += t.Score
+		}
+	}
+	return points
 }
 
 func printTable(rows [][]string) {

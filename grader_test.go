@@ -302,3 +302,40 @@ func TestGraderStatus(t *testing.T) {
 		}
 	}
 }
+
+// TestGraderTable shows the table of marks: a line for each submission, and
+// the points of each tier.
+func TestGraderTable(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"fails": "echo no >&2; exit 1", "none": ""} {
+		offsets := filepath.Join(dir, name, "06", "offsets")
+		if err := os.MkdirAll(filepath.Dir(offsets), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if text != "" {
+			if err := os.WriteFile(offsets, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	table := filepath.Join(t.TempDir(), "marks.csv")
+	cmd := exec.Command("/proc/self/exe", "-labs="+dir, "-csv="+table)
+	cmd.Env = append(os.Environ(), builtVariable+"="+built)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	text, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(text)
+	// A program that always fails does refuse a bad list.
+	if want := regexp.MustCompile(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
+fails,(\d+),0,0,(\d+),(\d+),100,
+none,0,0,0,0,0,100,.*
+$`).FindStringSubmatch(got); want == nil || want[1] == "0" || want[1] != want[2] || want[1] != want[3] {
+		t.Errorf("the table is\n%s", got)
+	}
+}
