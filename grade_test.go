@@ -551,9 +551,7 @@ func (v verdict) feedback() string {
 	if v.absent { // said once, above
 		return text + "  (missing)\n"
 	}
-	if v.pairing != "" {
-		text += "  (" + v.pairing + ")"
-	}
+
 	return fmt.Sprintf("%s\n  seen:     %s\n  expected: %s\n  likely:   %s\n", text, v.seen, v.expected, v.likely)
 }
 
@@ -638,7 +636,7 @@ func (g *grade) writeJSON(file string) error {
 		t := testResult{Name: v.script.name, Score: v.points, MaxScore: v.script.points,
 			Status: v.status, Output: v.feedback(), Visibility: "visible",
 			Tags: []string{v.script.lab.number, v.script.tier}, Extra: map[string]string{
-				"seen": v.seen, "expected": v.expected, "likely": v.likely, "pairing": v.pairing,
+				"seen": v.seen, "expected": v.expected, "likely": v.likely,
 				"evidence": v.printed}}
 		if v.status != "passed" && v.status != "failed" {
 			t.Status, t.MaxScore = "failed", 0 // Gradescope knows no other

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,7 +70,6 @@ type labScript struct {
 	tier       string // basic, interop or robust
 	limit      time.Duration
 	hung       time.Duration // after so long it is the grader that hangs
-	pairings   [][]string    // in each, these programs are ours
 	needs      []string      // programs of the student
 }
 
@@ -83,8 +81,8 @@ const (
 )
 
 var (
-	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
+	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit): *(.*)\n`)
+	startsInLab = regexp.MustCompile(`(?m)^start \S+(?: -\S+)* (\S+)`)
 )
 
 // readLab reads the scripts of a lab.
@@ -102,7 +100,7 @@ func readLab(l *lab) (scripts []*labScript, err error) {
 }
 
 func readLabScript(l *lab, file string) (*labScript, error) {
-	s := &labScript{lab: l, file: file, limit: defaultLimit, pairings: [][]string{nil},
+	s := &labScript{lab: l, file: file, limit: defaultLimit,
 		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
 	text, err := os.ReadFile(file)
 	s.text = string(text)
@@ -115,16 +113,12 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 			s.tier = value
 		case "limit":
 			s.limit, e = time.ParseDuration(value)
-		case "pairings": // both are the student's, or one of them is ours
-			for _, program := range strings.Fields(value) {
-				s.pairings = append(s.pairings, []string{program})
-			}
 		}
 		err = errors.Join(err, e)
 	}
 	for _, m := range startsInLab.FindAllStringSubmatch(s.text, -1) {
-		if slices.Contains(l.programs, m[2]) && !slices.Contains(s.needs, m[2]) {
-			s.needs = append(s.needs, m[2])
+		if slices.Contains(l.programs, m[1]) && !slices.Contains(s.needs, m[1]) {
+			s.needs = append(s.needs, m[1])
 		}
 	}
 	s.hung = 2*time.Minute + 3*s.limit
@@ -137,10 +131,10 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 
 // A verdict is what became of one script.
 type verdict struct {
-	script                 *labScript
-	points                 float64
-	status                 string // passed, failed, skipped, or error: the grader's own
-	pairing                string // such as "your writer, our reader"
+	script *labScript
+	points float64
+	status string // passed, failed, skipped, or error: the grader's own
+
 	seen, expected, likely string
 	printed                string // everything
 	sandbox                string // the directory that it had
@@ -157,7 +151,7 @@ type submission struct {
 	variant int
 }
 
-// judge runs a script, in all its pairings.
+// judge runs a script.
 func (sub *submission) judge(script *labScript) (v verdict) {
 	start := time.Now()
 	defer func() {
@@ -168,46 +162,11 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 			return verdict{status: "failed", absent: true, seen: why.seen, expected: script.firstComment(), likely: why.likely}
 		}
 	}
-	pairings := script.pairings
-	if sub.variant != 0 { // our programs are of variant 0
-		if strings.Contains(script.text, " our-") {
-			return verdict{status: "skipped", seen: "our programs are of another variant"}
-		}
-		pairings = pairings[:1]
+	if sub.variant != 0 && strings.Contains(script.text, " our-") { // ours are of variant 0
+		return verdict{status: "skipped", seen: "our programs are of another variant"}
 	}
-	// All pairings at once: they have worlds of their own.
-	verdicts := make([]verdict, len(pairings))
-	var all sync.WaitGroup
-	for i, pairing := range pairings {
-		if all.Go(func() { verdicts[i] = sub.judgeOne(script, pairing) }); !haveWorlds {
-			all.Wait()
-		}
-	}
-	all.Wait()
-	for _, v := range verdicts {
-		if v.status != "passed" {
-			return v
-		}
-	}
-	v = verdicts[0]
-	v.points = script.points
-	return v
-}
-
-func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
-	run := &labRun{sub: sub, script: script, ours: pairing, left: script.limit}
-	v := verdict{status: "passed"}
-	if len(script.pairings) > 1 {
-		var who []string
-		for _, p := range script.needs {
-			if slices.Contains(pairing, p) {
-				who = append(who, "our "+p)
-			} else {
-				who = append(who, "your "+p)
-			}
-		}
-		v.pairing = strings.Join(who, ", ")
-	}
+	run := &labRun{sub: sub, script: script, left: script.limit}
+	v = verdict{status: "passed"}
 	// A fault of the grader is not the student's.
 	r := &recorder{limit: script.hung, kill: func() {
 		if p := run.init.Load(); p != nil {
@@ -238,6 +197,8 @@ func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
 		if v.likely == "" {
 			v.likely = "not known; run this script alone with -v and compare with ASSIGNMENT.md"
 		}
+	default:
+		v.points = script.points
 	}
 	return v
 }
@@ -296,7 +257,6 @@ func lastLine(text string) string {
 type labRun struct {
 	sub      *submission
 	script   *labScript
-	ours     []string
 	box      *sandbox
 	init     atomic.Pointer[os.Process] // process 1 of the sandbox, if it has one
 	left     time.Duration              // until the script's limit
@@ -537,7 +497,6 @@ func labCommands() map[string]command {
 		"await":   {"await [-within=TIME] CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
 		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
-		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
 	}
 	maps.Copy(usages, moreCommands)
 	commands := map[string]command{}
@@ -593,8 +552,8 @@ func (s *session) holds(c cause) bool {
 	return true
 }
 
-// startInLab starts a program of the student's, or ours if it is called
-// our-NAME or the pairing says so, in the sandbox. A peer is the grader's.
+// startInLab starts a program of the student in the sandbox, or ours if it is
+// called our-NAME, or a peer of the grader.
 func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	name, run := args[0], s.lab
 	if s.running[name] != nil {
@@ -621,7 +580,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 		defer stdin.Close() // or a program's end would not be seen there
 	}
 	program, ours := strings.CutPrefix(args[0], "our-")
-	ours = ours || slices.Contains(run.ours, program) || run.sub.dir == ""
+	ours = ours || run.sub.dir == ""
 	if isPeer(name) != (program == "peer") {
 		ts.Fatalf("the name of a peer begins with \"the-\", and no other program's does")
 	}

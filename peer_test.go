@@ -26,7 +26,7 @@ import (
 // What it can be told (OFFSET counts from the start of the segment that it
 // has attached last):
 //
-//	make KEY SIZE [MODE]       shmget with IPC_CREAT and IPC_EXCL
+//	make KEY SIZE              shmget with IPC_CREAT and IPC_EXCL
 //	attach KEY                 shmat
 //	detach                     shmdt
 //	remove KEY                 shmctl IPC_RMID
@@ -34,9 +34,9 @@ import (
 //	int64 OFFSET VALUE
 //	fill OFFSET COUNT LETTER   stores COUNT times the letter
 //	text OFFSET TEXT           stores a text; \x00 and so on stand for bytes
-//	file OFFSET FILE           stores what is in a file of the script
+
 //	semget KEY N               makes a set of N semaphores
-//	semop KEY NUMBER N         waits until it can, except with -now
+//	semop KEY NUMBER N         waits until it can
 //	setval KEY NUMBER VALUE
 //	rmsem KEY                  removes a set
 //	list, series               a list of lab 06: see stepList and stepSeries
@@ -58,9 +58,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("usage: tell [-later] NAME COMMAND [ARG...], where NAME was started as peer")
 	}
 	words := append([]string(nil), args[1:]...)
-	if words[0] == "file" && len(words) == 3 {
-		words[0], words[2] = "text", strconv.Quote(ts.ReadFile(words[2]))
-	} else if words[0] == "text" && len(words) > 2 {
+	if words[0] == "text" && len(words) > 2 {
 		words[2] = `"` + strings.Join(words[2:], " ") + `"`
 		words = words[:3]
 	}
@@ -165,11 +163,7 @@ func (p *player) do(line string) error {
 	var err error
 	switch verb {
 	case "make":
-		mode := 0o600
-		if words[3] != "" {
-			mode = number(3)
-		}
-		_, err = unix.SysvShmGet(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|mode)
+		_, err = unix.SysvShmGet(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 	case "attach":
 		id, e := unix.SysvShmGet(number(1), 0, 0)
 		if err = e; err == nil {
@@ -206,11 +200,7 @@ func (p *player) do(line string) error {
 			err = errors.New("semget failed")
 		}
 	case "semop":
-		flags := int16(0)
-		if words[4] == "-now" {
-			flags = unix.IPC_NOWAIT
-		}
-		err = semopRetry(semget(number(1), 0, 0), number(2), number(3), flags)
+		err = semopRetry(semget(number(1), 0, 0), number(2), number(3), 0)
 	case "setval":
 		const setVal = 16
 		if _, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semget(number(1), 0, 0)),
