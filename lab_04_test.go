@@ -135,7 +135,7 @@ func lookAge(s *session, p *process, args []string) (bool, string, error) {
 
 // lookSince is how long ago a peer was told something.
 func lookSince(s *session, p *process, args []string) (bool, string, error) {
-	return lookTime(time.Since(p.toldAt), args, "after the lock was given back")
+	return lookTime(time.Since(p.toldAt), args, "after the semaphore was unlocked")
 }
 
 func lookTime(passed time.Duration, args []string, what string) (bool, string, error) {
