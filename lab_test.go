@@ -30,7 +30,7 @@ type lab struct {
 	// values are what the assignment says: keys, sizes and so on, as
 	// variables of the scripts. Variant 0 is the tutorial's.
 	values  func(variant int) map[string]string
-	decider func() decider // of the calls of its programs, or nil
+	decider func() decider // says which calls can be held; may be nil
 }
 
 var labs = []*lab{
@@ -61,7 +61,7 @@ func (sub *submission) ours(program string) string {
 	return filepath.Join(built, l.lesson, program)
 }
 
-// A labScript is one thing that is looked at, and what it is worth.
+// A labScript is one check of a lab, and its points.
 type labScript struct {
 	lab        *lab
 	file, name string // its name is 01/reader-first, say
@@ -69,15 +69,15 @@ type labScript struct {
 	points     float64
 	tier       string // basic, interop or robust
 	limit      time.Duration
-	hung       time.Duration // after so long it is the grader that hangs
-	needs      []string      // programs of the student
+	hung       time.Duration // after this time the grader itself hangs
+	needs      []string      // the student's programs that it starts
 }
 
 var tiers = []string{"basic", "interop", "robust"}
 
 const (
 	defaultLimit = 20 * time.Second
-	aloneFor     = 300 // ticks that a script waits when no program of the student's runs
+	aloneFor     = 300 // ticks that a script waits when no program of the student runs
 )
 
 var (
@@ -129,7 +129,7 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 	return s, err
 }
 
-// A verdict is what became of one script.
+// A verdict is the result of one script.
 type verdict struct {
 	script *labScript
 	points float64
@@ -167,7 +167,6 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	}
 	run := &labRun{sub: sub, script: script, left: script.limit}
 	v = verdict{status: "passed"}
-	// A fault of the grader is not the student's.
 	r := &recorder{limit: script.hung, kill: func() {
 		if p := run.init.Load(); p != nil {
 			p.Kill()
@@ -215,7 +214,8 @@ func failedLine(printed string) int {
 	return n
 }
 
-// commentAbove is the comment above a line: what the lines below it expect.
+// commentAbove is the comment above a line. It says what the lines below it
+// expect.
 func (s *labScript) commentAbove(number int) (text string) {
 	lines := strings.Split(s.text, "\n")
 	inComment := false
@@ -266,7 +266,7 @@ type labRun struct {
 	cause    string
 	finished map[string]*process
 	values   map[string]string // of the assignment
-	files    map[string][]byte // made by the command input
+	files    map[string][]byte // made by the commands input and remember
 	history  history           // of lab 01
 }
 
@@ -277,7 +277,7 @@ type cause struct {
 	sure       bool
 }
 
-// rank is when a cause is tried: those that are sure come first, those without
+// rank says when a cause is tried: those that are sure come first, those without
 // a condition last.
 func (c cause) rank() int {
 	switch {
@@ -291,7 +291,7 @@ func (c cause) rank() int {
 
 func (run *labRun) setup(env *testscript.Env) error {
 	values := run.sub.lab.values(run.sub.variant)
-	if !haveWorlds { // the objects of others do not count, and stay
+	if !haveWorlds { // the objects of others do not count, and are not removed
 		foreign = objectsNow()
 		scriptKeys = keysOf(values)
 	}
@@ -341,7 +341,7 @@ func keysOf(values map[string]string) (keys []uint32) {
 	return keys
 }
 
-// endLab finds the cause of a failure, while all is as it was, and cleans up.
+// endLab finds the cause of a failure, before anything changes. Then it cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	if run.failure != "" && run.cause == "" {
@@ -372,7 +372,7 @@ func (s *session) endLab(t testscript.T) {
 	for _, f := range s.open {
 		f.Close()
 	}
-	s.world.left() // where there are no worlds
+	s.world.left() // removes what is left: without worlds it would stay
 }
 
 // fail ends the script: the student's program has done something wrong.
@@ -381,7 +381,7 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 	ts.Fatalf("%s", s.lab.failure)
 }
 
-// inWords puts the names that the script gave to programs into words: the
+// inWords replaces the names that the script gave to programs by words. The
 // student has not read the script.
 func (s *session) inWords(text string) string {
 	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
@@ -406,11 +406,11 @@ func nameInWords(name string) string {
 	return name
 }
 
-// isPeer tells it by the name: that of a peer begins with "the-", and no other.
+// isPeer tells whether a name is a peer's: only these begin with "the-".
 func isPeer(name string) bool { return strings.HasPrefix(name, "the-") }
 
-// evidence is what a program has printed, and how it ended. Of a peer it is
-// nothing unless a step of it has failed.
+// evidence says what a program has printed, and how it ended. For a peer it is
+// empty, unless a step has failed.
 func (s *session) evidence(name string, p *process) string {
 	if isPeer(name) {
 		if answer := lastLine(p.stdout()); strings.HasPrefix(answer, "error: ") {
@@ -442,8 +442,8 @@ func commonCauses(l *lab, values map[string]string) (causes []cause) {
 	return causes
 }
 
-// quotedWords splits a line at blanks, as testscript does: quotes keep
-// together, and two of them within quotes stand for one.
+// quotedWords splits a line at spaces, as testscript does. Text in quotes is not
+// split, and two quotes within it stand for one.
 func quotedWords(line string) (words []string, err error) {
 	word, quoted, started := "", false, false
 	for i := 0; i < len(line); i++ {
@@ -479,7 +479,7 @@ type labCommand struct {
 	do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
 }
 
-// moreCommands are those that only some labs need.
+// moreCommands are the commands that only some labs need.
 var moreCommands = map[string]labCommand{}
 
 // labCommands are the commands of a lab's scripts.
@@ -523,7 +523,7 @@ func plain(do func(*session, *testscript.TestScript, []string)) func(*session, *
 // likely names the cause of what fails next, if its conditions hold then. A
 // new group of such lines takes the place of the one before.
 func (s *session) likely(ts *testscript.TestScript, args []string) {
-	c := cause{text: os.Expand(args[0], ts.Getenv)} // quotes keep variables as they are
+	c := cause{text: os.Expand(args[0], ts.Getenv)} // testscript expands no variable in quotes
 	for _, condition := range args[1:] {
 		condition = os.Expand(condition, ts.Getenv)
 		words, err := quotedWords(strings.TrimPrefix(condition, "!"))
@@ -577,7 +577,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	var stdin, keyboard *os.File
 	if input || args[0] == "peer" {
 		stdin, keyboard = s.openInput(ts, file)
-		defer stdin.Close() // or a program's end would not be seen there
+		defer stdin.Close() // only the program may have this end of the pipe
 	}
 	program, ours := strings.CutPrefix(args[0], "our-")
 	ours = ours || run.sub.dir == ""
@@ -606,7 +606,8 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	s.running[name] = p
 }
 
-// whole looks until something is so, or the script's time is over.
+// whole looks again and again until something is so, or patience or the script's
+// time has run out.
 func (s *session) whole(patience time.Duration, seen func() bool) bool {
 	run := s.lab
 	patience = min(patience, run.left)
@@ -627,8 +628,8 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 }
 
 // finishInLab waits for a program's end and checks how it ended: with one of
-// these statuses, or "fail", which is any but 0, or "error", which is 1 to 125,
-// or "any".
+// these statuses. "fail" stands for any status but 0, "error" for 1 to 125, and
+// "any" for all.
 func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	p, within := s.process(ts, args[0]), s.lab.left
 	if len(args) > 2 {
@@ -676,7 +677,7 @@ func ending(status string) string {
 	return "was ended by SIG" + status
 }
 
-// doing says which system call a program's threads wait in.
+// doing names the system calls in which a program's threads wait.
 func (s *session) doing(p *process) string {
 	if calls := waitsIn(p.cmd.Process.Pid); len(calls) > 0 {
 		return ", in " + strings.Join(calls, " and ")
@@ -684,7 +685,7 @@ func (s *session) doing(p *process) string {
 	return ""
 }
 
-// lastWords are the last line that a program has printed.
+// lastWords quotes the last line that a program has printed.
 func (s *session) lastWords(p *process) string {
 	for _, text := range []string{p.stderr(), p.stdout()} {
 		if text = strings.TrimSpace(text); text != "" {
@@ -762,7 +763,7 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s was not started", args[0])
 	}
 	want := ts.ReadFile(args[1])
-	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, nothing stands for anything
+	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, without variables
 	if !raw {
 		want = strings.ReplaceAll(want, "<pid>", strconv.Itoa(p.pid))
 		want = os.Expand(want, ts.Getenv)
@@ -814,7 +815,8 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 }
 
 // withoutMissed leaves out up to two blocks, of three lines each, that a reader
-// has missed: it came late, or the machine stood still. Not the last one.
+// has missed because it came late, or because the machine is busy. It never
+// leaves out the last block.
 func withoutMissed(got, want string) (seen string) {
 	missed := 0
 	for {
@@ -832,9 +834,9 @@ func withoutMissed(got, want string) (seen string) {
 	}
 }
 
-// hold stops a program when it prints something next, or, with a line, when it
-// prints something after that. release lets it go, and so it does with calls
-// that are held.
+// hold stops a program when it prints something, or, with a line, when it prints
+// something after that line. release lets the program go on. It also releases
+// the calls that are held.
 func (s *session) hold(ts *testscript.TestScript, args []string) {
 	p, room := s.process(ts, args[0]), 0
 	if len(args) > 1 {
@@ -878,8 +880,8 @@ func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// await waits until something is so, for as long as any program of the script
-// runs, and the script has time.
+// await waits until something is so, as long as a program of the script runs and
+// the script has time.
 func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 	var state string
 	patience, limit := s.lab.left, s.lab.script.limit
@@ -889,7 +891,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		limit, args = patience, args[1:]
 	}
-	alone := 0 // how long only peers have run: they may still be at a step
+	alone := 0 // for how many ticks only peers have run
 	ok := s.whole(patience, func() bool {
 		if alone++; !s.allEnded() {
 			alone = 0
@@ -909,7 +911,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 
 func (s *session) allEnded() bool {
 	for _, p := range s.running {
-		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer only does what it is told
+		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer without a step does nothing
 			return false
 		}
 	}
@@ -921,7 +923,7 @@ func (s *session) allEnded() bool {
 	return true
 }
 
-// everybody says what all programs do, each after a semicolon.
+// everybody says what each program does, after a semicolon.
 func (s *session) everybody() string {
 	var all []string
 	for name, p := range s.running {
@@ -929,7 +931,7 @@ func (s *session) everybody() string {
 		if p.status() == "running" {
 			text = name + " is running" + s.doing(p)
 		}
-		if isPeer(name) { // it does what it is told, and says so
+		if isPeer(name) { // leave out a peer that has nothing to do
 			if p.status() == "running" && p.answers() >= p.told {
 				continue
 			}
