@@ -495,17 +495,17 @@ func absent(staged string, l *lab, buildFailed string) map[string]absence {
 				}
 				text += fmt.Sprintf("; in %s there is %s", l.number, strings.Join(names, ", "))
 			}
-			likely := "a wrong file name, or a program that was not built"
+			likely := "the file has another name, or the program was not built"
 			if buildFailed != "" {
 				likely = "your build failed; see the note at the end"
 			}
 			why[program] = absence{text, likely}
 		case info.IsDir():
 			why[program] = absence{fmt.Sprintf("%s/%s is a folder, not a program", l.number, program),
-				"the folder has the program's name; put the program itself there"}
+				"a folder has the program's name; put the program itself there"}
 		case info.Mode().IsRegular() && info.Mode()&0o111 == 0:
 			why[program] = absence{fmt.Sprintf("%s/%s is not executable: chmod +x %[1]s/%[2]s", l.number, program),
-				"the file is there, without the right to execute it: chmod +x; an archive or a copy may have lost it"}
+				"the file may not be executed: chmod +x; an archive or a copy may have lost this permission"}
 		}
 	}
 	return why
@@ -549,7 +549,7 @@ func (v verdict) feedback() string {
 	case "skipped":
 		return fmt.Sprintf("%s  skipped: %s\n", name, v.seen)
 	case "error":
-		return fmt.Sprintf("%s  not graded, by a fault of the grader: %s\n", name, v.seen)
+		return fmt.Sprintf("%s  not graded, because of a fault of the grader: %s\n", name, v.seen)
 	}
 	if v.absent { // print has said it once
 		return text + "  (missing)\n"

@@ -194,7 +194,7 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 		v.status, v.seen, v.likely = "failed", run.failure, run.cause
 		v.expected = script.commentAbove(failedLine(v.printed))
 		if v.likely == "" {
-			v.likely = "not known; run this script alone with -v and compare with ASSIGNMENT.md"
+			v.likely = "not known; grade this lab with -v, and compare what was printed with ASSIGNMENT.md"
 		}
 	default:
 		v.points = script.points
