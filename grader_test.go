@@ -273,7 +273,7 @@ func TestAbsent(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 		likely := absent(dir, labs[0], "")["writer"].likely
-		if (name == "not-executable") != strings.Contains(likely, "right to execute") || likely == "" {
+		if (name == "not-executable") != strings.Contains(likely, "may not be executed") || likely == "" {
 			t.Errorf("%s: likely %q", name, likely)
 		}
 	}
