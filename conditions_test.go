@@ -431,7 +431,7 @@ func lookText(s *session, args []string) (bool, string, error) {
 	if state != "" || err != nil {
 		return false, state, err
 	}
-	return string(part) == args[2], fmt.Sprintf("at offset %s of the segment stands %s",
+	return string(part) == args[2], fmt.Sprintf("at offset %s of the segment is %s",
 		args[1], short(string(part))), nil
 }
 

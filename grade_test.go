@@ -191,7 +191,7 @@ func gradeMain() int {
 		return wrong(errors.New("-lab DIR is missing: the directory to grade"))
 	}
 	if *labDir != "" && *labsDir != "" || *csvFile != "" && *labsDir == "" {
-		return wrong(errors.New("-lab grades one submission, -labs many; -csv goes with -labs"))
+		return wrong(errors.New("-lab grades one submission, -labs many; -csv is only for -labs"))
 	}
 	tmp, err := os.MkdirTemp("", "shm-by-example-grader-") // removed at the end
 	if err != nil {

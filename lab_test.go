@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lab is the part of a lesson that a student writes anew. Its scripts, in
-// testdata/LESSON/lab, judge programs in any language.
+// A lab is the part of a lesson whose programs a student writes again. Its scripts,
+// in testdata/LESSON/lab, judge programs in any language.
 type lab struct {
 	number, lesson string
 	programs       []string
@@ -64,7 +64,7 @@ func (sub *submission) ours(program string) string {
 // A labScript is one check of a lab, and its points.
 type labScript struct {
 	lab        *lab
-	file, name string // its name is 01/reader-first, say
+	file, name string // a name is, for example, 01/reader-first
 	text       string
 	points     float64
 	tier       string // basic, interop or robust
@@ -618,7 +618,7 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 		if patience <= 0 {
 			return false
 		}
-		// A machine that stands still does not use up the program's time.
+		// While the whole machine stops, the program's time does not run out.
 		before := time.Now()
 		time.Sleep(tick)
 		took := min(time.Since(before), 5*tick)
@@ -792,7 +792,7 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 		case at == len(want):
 			s.fail(ts, "%s printed %d bytes, of %d; too much is: %s", args[0], size, len(want), short(got[at:]))
 		}
-		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d, where %s stands instead of %s",
+		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d, where there is %s instead of %s",
 			args[0], size, len(want), at, short(got[at:min(at+16, len(got))]), short(want[at:min(at+16, len(want))]))
 	}
 	gotLines, wantLines := strings.SplitAfter(got, "\n"), strings.SplitAfter(want, "\n")

@@ -134,7 +134,7 @@ func play([]string) error {
 
 type player struct {
 	mem   []byte
-	said  string // what a step answers besides "done"
+	said  string // what a step adds to the answer "done"
 	child *child // of lab 01
 }
 

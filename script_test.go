@@ -477,7 +477,7 @@ func condition(name string) (bool, error) {
 			err = os.WriteFile("/proc/sys/kernel/shmmni", text, 0)
 		}
 		return err == nil && haveWorlds, nil
-	case "setpriv": // take rights away for good
+	case "setpriv": // take capabilities away from a program
 		cmd := exec.Command("true")
 		withFewRights(cmd)
 		return cmd.Run() == nil, nil
