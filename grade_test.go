@@ -363,7 +363,7 @@ func judgeAll(scripts []*labScript, judge func(*labScript) verdict) []verdict {
 // sayProgress tells somebody at a terminal how far it is, in one line, which goes
 // at the end.
 func sayProgress(done, all int) {
-	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil || *labDir == "" {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "\r%d of %d checks done", done, all)

@@ -5,12 +5,14 @@ package shm_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,7 +95,7 @@ func values04(variant int) map[string]string {
 		"PLACES": strconv.Itoa(places), "COUNT": strconv.Itoa(4 * places),
 		"SIZE": strconv.Itoa(4*places + 4), "TABLE": strconv.Itoa(4*places - 4),
 		"LAST": strconv.Itoa(places - 1), "MORE": strconv.Itoa(places + 1),
-		"LARGER": strconv.Itoa(4*places + 100), "SMALLER": strconv.Itoa(4*places - 100),
+		"LARGER": strconv.Itoa(4*places + 100), "SMALLER": strconv.Itoa(3*places + 4),
 	}
 }
 
@@ -117,12 +119,14 @@ func values05(variant int) map[string]string {
 }
 
 func values06(variant int) map[string]string {
-	letter, first, step := "Z", 10, 10
+	letter, first, step, label := "Z", 10, 10, "value"
 	if variant != 0 {
 		r := derived(6, variant)
 		letter, first, step = string('N'+rune(r.IntN(12))), 100+r.IntN(100), 3+r.IntN(20)
+		// A walker can walk the lists of any variant, but prints its own label.
+		label = []string{"number", "item", "entry", "content", "element", "figure"}[r.IntN(6)] + " " + letter
 	}
-	v := map[string]string{"FTOK": letter, "OTHERKEY": "0x6f66", "OTHERKEY2": "0x6f67"}
+	v := map[string]string{"FTOK": letter, "LABEL": label, "OTHERKEY": "0x6f66", "OTHERKEY2": "0x6f67"}
 	for i := range 3 {
 		v[fmt.Sprintf("V%d", i+1)] = strconv.Itoa(first + i*step)
 	}
@@ -130,21 +134,30 @@ func values06(variant int) map[string]string {
 }
 
 // phrases are how ASSIGNMENT.md of a lab says the values of variant 0, and how
-// another variant says its own.
+// another variant says its own. They also take out what is only true of
+// variant 0: that programs are paired with ours, which have the same values.
 var phrases = map[string][][2]string{
 	"01": {
 		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"1032", "$SIZE"}, {"1024", "$BUFFER"},
 		{"1023", "$BLOCK"}, {"A, B, C, D and E", "$L1, $L2, $L3, $L4 and $L5"},
 		{"A to E", "$L1 to $L5"}, {"AAAA…", "$L1$L1$L1$L1…"}, {"BBBB…", "$L2$L2$L2$L2…"},
+		{"with each other, with ours, and with its own, which", "with each other, and with its own, which"},
+		{"your writer with our reader, our writer with your reader, in either order |\n| | | ", ""},
 	},
 	"03": {
 		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"0x5678", "$SEMKEY"},
 		{"22136", "$SEMKEYNUMBER"}, {"1028", "$SIZE"}, {"1024", "$BUFFER"},
 		{"1023", "$ONELESS"}, {"1025", "$ONEMORE"},
+		{"with each other, with ours, and with its own, which", "with each other, and with its own, which"},
+		{"your writer with our reader, our writer with your reader, in either order |\n| | | ", ""},
+		{" Lab 01 uses the same key with another layout: do not run both at once.", ""},
 	},
 	"04": {
 		{"54321", "$KEY"}, {"0xd431", "$KEYHEX"}, {"56789", "$SEMKEY"}, {"0xddd5", "$SEMKEYHEX"},
 		{"404", "$SIZE"}, {"400", "$COUNT"}, {"100", "$PLACES"},
+		{"together with ours, and with its own, which", "together with its own, which"},
+		{"your program and ours at once, either one first |\n| | | ", ""},
+		{"does the same as yours; its other ways", "does the same with other keys and another table; its other ways"},
 	},
 	"05": {
 		{"'M'", "'$FTOK'"}, {"100 times", "$ROUNDS times"}, {"100 additions", "$ROUNDS additions"},
@@ -153,7 +166,9 @@ var phrases = map[string][][2]string{
 	},
 	"06": {
 		{"'Z'", "'$FTOK'"}, {"10, 20 and 30", "$V1, $V2 and $V3"}, {"10, 20, 30", "$V1, $V2, $V3"},
-		{"value = 10", "value = $V1"}, {"value = 20", "value = $V2"}, {"value = 30", "value = $V3"},
+		{"value = 10", "$LABEL = $V1"}, {"value = 20", "$LABEL = $V2"}, {"value = 30", "$LABEL = $V3"},
+		{"`value = `", "`$LABEL = `"},
+		{"our walker walks your list; your walker walks ours |\n| | | ", ""},
 	},
 }
 
@@ -170,13 +185,36 @@ func assignmentOf(l *lab, variant int) (string, error) {
 		old = append(old, asWord(p[0]))
 		instead[p[0]] = os.Expand(p[1], func(name string) string { return values[name] })
 	}
+	points, err := variantPoints(l)
+	if err != nil {
+		return "", err
+	}
+	for phrase, n := range map[string]float64{"| interop | %v |": points["interop"],
+		"A solution without it can have %v points.": points["basic"] + points["interop"]} {
+		const whole = 20 // of interop, and 60 of basic
+		was := fmt.Sprintf(phrase, n+whole-points["interop"])
+		old = append(old, regexp.QuoteMeta(was))
+		instead[was] = fmt.Sprintf(phrase, n)
+	}
 	page := regexp.MustCompile(strings.Join(old, "|")).ReplaceAllStringFunc(string(text),
 		func(found string) string { return instead[found] })
 	title, rest, _ := strings.Cut(page, "\n")
-	return fmt.Sprintf("%s (variant %d)\n\nIn this variant the checks that pair your programs with ours are "+
-		"left out, and their points do not count. Its keys and sizes are its own: what the page says "+
-		"of another lab's keys holds for variant 0.\n%s", title, variant,
+	return fmt.Sprintf("%s (variant %d)\n\nThe keys and numbers on this page are those of variant %[2]d. The lesson's "+
+		"README, and our programs, have others.\n%s", title, variant,
 		strings.ReplaceAll(rest, "go test -lab DIR", fmt.Sprintf("go test -lab DIR -variant %d", variant))), nil
+}
+
+// variantPoints are the points of each tier that a lab gives in a variant,
+// where no program is paired with ours.
+func variantPoints(l *lab) (map[string]float64, error) {
+	scripts, err := readLab(l)
+	points := map[string]float64{}
+	for _, s := range scripts {
+		if !s.needsOurs() {
+			points[s.tier] += s.points
+		}
+	}
+	return points, err
 }
 
 // asWord is a pattern that finds a phrase, but not within a word or a number.
@@ -210,6 +248,33 @@ func TestAssignments(t *testing.T) {
 				t.Fatal(err)
 			}
 			values := l.values(v)
+			var old []string
+			for name, value := range l.values(0) {
+				if len(value) >= 4 && name != "LABEL" { // others, such as 100, also mean something else
+					old = append(old, value)
+				}
+			}
+			for _, p := range phrases[l.number] {
+				old = append(old, p[0])
+			}
+			for _, o := range old {
+				if !slices.Contains(slices.Collect(maps.Values(values)), o) && regexp.MustCompile(asWord(o)).MatchString(page) {
+					t.Errorf("lab %s, variant %d: the page says %q, as in variant 0", l.number, v, o)
+				}
+			}
+			if m := regexp.MustCompile(`\b(ours|our (writer|reader|list|walker))\b`).FindString(page); m != "" {
+				t.Errorf("lab %s, variant %d: the page says %q, but no program is paired with ours", l.number, v, m)
+			}
+			points, err := variantPoints(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{fmt.Sprintf("| interop | %v |", points["interop"]),
+				fmt.Sprintf("can have %v points", points["basic"]+points["interop"])} {
+				if !strings.Contains(page, want) {
+					t.Errorf("lab %s, variant %d: the page does not say %q", l.number, v, want)
+				}
+			}
 			for _, p := range phrases[l.number] {
 				want := os.Expand(p[1], func(name string) string { return values[name] })
 				if !strings.Contains(page, want) || strings.Contains(want, "$") {
@@ -221,4 +286,116 @@ func TestAssignments(t *testing.T) {
 			}
 		}
 	}
+}
+
+// inOurs are the places of our programs that a variant changes.
+var inOurs = map[string][]broken{
+	"01": {
+		{file: "01-shm-write-read/segment/segment.go", old: "= 0x1234 ", new: "= $KEY "},
+		{file: "01-shm-write-read/segment/segment.go", old: "= 1032 ", new: "= $SIZE "},
+		{file: "01-shm-write-read/segment/segment.go", old: "= 1023 ", new: "= $BLOCK "},
+		{file: "01-shm-write-read/segment/segment.go", old: `= "ABC`, new: `= "${LETTERS}ABC`},
+	},
+	"03": {
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 0x1234 ", new: "= $KEY "},
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 0x5678 ", new: "= $SEMKEY "},
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 1028 ", new: "= $SIZE "},
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 1024 ", new: "= $BUFFER "},
+	},
+	"04": {
+		{file: "04-semaphore-counter/main.go", old: "{54321, ", new: "{$KEY, "},
+		{file: "04-semaphore-counter/main.go", old: `"semkey", 56789`, new: `"semkey", $SEMKEY`},
+		{file: "04-semaphore-counter/table.go", old: "= 404 ", new: "= $SIZE "},
+		{file: "04-semaphore-counter/table.go", old: "lines = 100 ", new: "lines = $PLACES "},
+	},
+	"05": {
+		{file: "05-pthread-style-mutex/main.go", old: "'M'", new: "'$FTOK'"},
+		{file: "05-pthread-style-mutex/main.go", old: `"n", 100,`, new: `"n", $ROUNDS,`},
+	},
+	"06": {
+		{file: "06-offsets/main.go", old: "'Z'", new: "'$FTOK'"},
+		{file: "06-offsets/list.go", old: "int32(i+1) * 10", new: "$V1 + int32(i)*($V2-$V1)"},
+		{file: "06-offsets/walk.go", old: "  value = ", new: "  $LABEL = "},
+	},
+}
+
+// TestVariants hands in our programs for a variant: as they are, when they
+// have next to no points, and with the variant's values, when they have all.
+func TestVariants(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	variants := []int{12} // it has the smallest table and the smallest buffer of 03
+	if *long {
+		variants = []int{7, 12}
+	}
+	for _, l := range labs {
+		if l.number < "05" && !*long && !isSet("test.run") {
+			continue // these take longer
+		}
+		scripts, err := readLab(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range variants {
+			t.Run(fmt.Sprintf("%s/%d", l.number, v), func(t *testing.T) {
+				t.Parallel()
+				tierPoints, err := variantPoints(l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				most := 0.0
+				for _, points := range tierPoints {
+					most += points
+				}
+				var got float64
+				var passed []string
+				for _, v := range judgeAll(scripts, (&submission{lab: l, variant: v}).judge) {
+					if v.points > 0 {
+						got, passed = got+v.points, append(passed, v.script.name)
+					}
+				}
+				if got > most/10 {
+					t.Errorf("our programs, as they are, have %v of %v points, by %v", got, most, passed)
+				}
+				got = 0
+				for _, v := range judgeAll(scripts, (&submission{lab: l, variant: v, changed: ofVariant(t, l, v)}).judge) {
+					if got += v.points; v.status != "passed" && v.status != "skipped" {
+						t.Errorf("%s%s", v.feedback(), v.printed)
+					}
+				}
+				if got != most {
+					t.Errorf("our programs, with the values of the variant, have %v of %v points", got, most)
+				}
+			})
+		}
+	}
+}
+
+// ofVariant builds our programs with the values of a variant.
+func ofVariant(t *testing.T, l *lab, variant int) (dir string) {
+	texts := map[string]string{}
+	for _, b := range inOurs[l.number] {
+		if texts[b.file] == "" {
+			text, err := os.ReadFile(b.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[b.file] = string(text)
+		}
+		b.new = os.Expand(b.new, func(name string) string { return l.values(variant)[name] })
+		var err error
+		if texts[b.file], err = b.change(texts[b.file]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir = t.TempDir()
+	os.Chmod(filepath.Dir(dir), 0o755) // root grades as nobody
+	mains, err := mainPackages(l.lesson)
+	if err == nil {
+		err = build(dir, l.lesson, mains, "-overlay", overlay(t, dir, texts))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
