@@ -100,18 +100,28 @@ func values04(variant int) map[string]string {
 }
 
 func values05(variant int) map[string]string {
-	letter, rounds := "M", 100
+	letter, rounds, message := "M", 100, 0
 	if variant != 0 {
 		r := derived(5, variant)
 		letter, rounds = string('A'+rune(r.IntN(12))), 110+10*r.IntN(20)
+		message = 104 + 8*r.IntN(18) // bytes before the counter; in variant 0 it comes after it
 	}
-	counter := 40 // after the pthread_mutex_t
+	mutex := 40 // bytes of a pthread_mutex_t
 	if runtime.GOARCH == "arm64" {
-		counter = 48
+		mutex = 48
+	}
+	counter, rest := mutex+message, 8
+	if variant == 0 {
+		rest = 264
 	}
 	return map[string]string{
+		"MESSAGE": strconv.Itoa(message),
+		// for the page, which says both
+		"COUNTER40": strconv.Itoa(40 + message), "COUNTER48": strconv.Itoa(48 + message),
+		"AFTER40": strconv.Itoa(44 + message), "AFTER48": strconv.Itoa(52 + message),
+		"SIZE40": strconv.Itoa(48 + message), "SIZE48": strconv.Itoa(56 + message),
 		"FTOK": letter, "ROUNDS": strconv.Itoa(rounds), "TOTAL": strconv.Itoa(2 * rounds),
-		"COUNTER": strconv.Itoa(counter), "SIZE": strconv.Itoa(counter + 264),
+		"COUNTER": strconv.Itoa(counter), "SIZE": strconv.Itoa(counter + rest),
 		// when the grader has added 5, or 12
 		"TOTAL5":  strconv.Itoa(2*rounds + 5),
 		"TOTAL12": strconv.Itoa(2*rounds + 12),
@@ -163,6 +173,21 @@ var phrases = map[string][][2]string{
 		{"'M'", "'$FTOK'"}, {"100 times", "$ROUNDS times"}, {"100 additions", "$ROUNDS additions"},
 		{"= 200 (expected 200)", "= $TOTAL (expected $TOTAL)"}, {"`expected 200`", "`expected $TOTAL`"},
 		{"the sum is 200", "the sum is $TOTAL"},
+		// The message comes first, so that the flags -key and -n do not suffice.
+		{"There the counter is at 48, the message at 52, and the segment has 312 bytes.",
+			"There the message is at 48, the counter at $COUNTER48, and the segment has $SIZE48 bytes."},
+		{"| 40 | 4 | int32 | counter | starts at 0 |\n| 44 | 256 | bytes | message | not used |\n| 300 | 4 | | | unused, so that the size is 304 |",
+			"| 40 | $MESSAGE | bytes | message | not used |\n| $COUNTER40 | 4 | int32 | counter | starts at 0 |\n| $AFTER40 | 4 | | | unused, so that the size is $SIZE40 |"},
+		{"    int counter;            /* offset 40; on arm64 48 */\n    char message[256];      /* offset 44; on arm64 52 */\n",
+			"    char message[$MESSAGE];      /* offset 40; on arm64 48 */\n    int counter;            /* offset $COUNTER40; on arm64 $COUNTER48 */\n"},
+		{"counter) == sizeof(pthread_mutex_t),",
+			"counter) == sizeof(pthread_mutex_t) + $MESSAGE,"},
+		{"        (\"counter\", ctypes.c_int32),                # offset 40; on arm64 48\n        (\"message\", ctypes.c_ubyte * 256),          # offset 44; on arm64 52\n",
+			"        (\"message\", ctypes.c_ubyte * $MESSAGE),          # offset 40; on arm64 48\n        (\"counter\", ctypes.c_int32),                # offset $COUNTER40; on arm64 $COUNTER48\n"},
+		{"== MUTEX + 264",
+			"== MUTEX + $MESSAGE + 8"},
+		{"\tCounter int32         // offset 40; on arm64 48\n\tMessage [256]byte     // offset 44; on arm64 52\n\t_       [4]byte       // offset 300; on arm64 308\n",
+			"\tMessage [$MESSAGE]byte     // offset 40; on arm64 48\n\tCounter int32         // offset $COUNTER40; on arm64 $COUNTER48\n\t_       [4]byte       // offset $AFTER40; on arm64 $AFTER48\n"},
 	},
 	"06": {
 		{"'Z'", "'$FTOK'"}, {"10, 20 and 30", "$V1, $V2 and $V3"}, {"10, 20, 30", "$V1, $V2, $V3"},
@@ -311,6 +336,8 @@ var inOurs = map[string][]broken{
 	"05": {
 		{file: "05-pthread-style-mutex/main.go", old: "'M'", new: "'$FTOK'"},
 		{file: "05-pthread-style-mutex/main.go", old: `"n", 100,`, new: `"n", $ROUNDS,`},
+		{file: "05-pthread-style-mutex/shared.go", old: "counter int32 ", new: "message [$MESSAGE]byte "},
+		{file: "05-pthread-style-mutex/shared.go", old: "message [256]byte ", new: "counter int32 "},
 	},
 	"06": {
 		{file: "06-offsets/main.go", old: "'Z'", new: "'$FTOK'"},
