@@ -67,7 +67,7 @@ func TestGiveUp(t *testing.T) {
 				t.Errorf("%s: futex: %v", name, errno)
 			}
 		case <-time.After(30 * time.Second):
-			t.Errorf("%s: the other one sleeps for ever", name)
+			t.Errorf("%s: the other waiter sleeps for ever", name)
 		}
 	}
 }
