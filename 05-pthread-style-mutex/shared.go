@@ -10,7 +10,7 @@ const size = int(unsafe.Sizeof(shared{})) // 304 bytes; on arm64 312
 type shared struct {
 	mutex   mutex // offset 0
 	_       [padding]byte
-	counter int32     // offset 40: for the owner of the mutex only
+	counter int32     // offset 40: only for the owner of the mutex
 	message [256]byte // offset 44: with a robust mutex, the notes
 }
 
@@ -19,7 +19,7 @@ func view(mem []byte) *shared {
 	return (*shared)(unsafe.Pointer(&mem[:size][0]))
 }
 
-// kindBits is what -sync makes of the mutex: a value of its field kind.
+// kindBits returns the value for the field kind that -sync chooses.
 func kindBits() uint32 {
 	if *kind == "robust" {
 		return processShared | robustKind
