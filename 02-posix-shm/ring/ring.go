@@ -69,7 +69,8 @@ func NewProducer(ring *Shared, peer checker) *Producer {
 
 // Push puts items in, as many at a time as there is room for, and waits for
 // room if there is none. One atomic store publishes what has been put in. On
-// x86 it takes as long as 20 plain ones, so it pays to push many at a time.
+// x86 it takes as long as 20 plain stores. So it is faster to push many items
+// at a time.
 func (p *Producer) Push(ctx context.Context, items []int32) error {
 	for len(items) > 0 {
 		if p.next == p.limit {
@@ -130,9 +131,9 @@ func NewConsumer(ring *Shared, peer checker) *Consumer {
 	return &Consumer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
 }
 
-// Pop takes out as many items as there are and fit, at least one, for which
-// it waits if there is none. Their slots go back to the producer with the next
-// Pop, or with Release: so an answer to an item need not wait for that.
+// Pop takes out as many items as there are and as fit into the slice. If there
+// is none, it waits for one. Their slots go back to the producer with the next
+// Pop, or with Release. So a program can answer an item before that.
 func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
 	c.Release()
 	if c.next == c.limit {
