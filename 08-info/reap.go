@@ -174,8 +174,12 @@ func candidates() (all []leftover, heading row, err error) {
 				return []leftover{s}, setHeading, nil
 			}
 		}
-		return nil, row{}, errors.New("semget: no such semaphore set\n" +
-			"08-info list shows those that there are")
+		what := fmt.Sprintf("key %#x", uint32(semKey))
+		if semID >= 0 {
+			what = fmt.Sprintf("set %d", semID)
+		}
+		return nil, row{}, fmt.Errorf("semget %s: no such semaphore set\n"+
+			"08-info list shows those that there are", what)
 	}
 	s, err := take()
 	if err != nil {

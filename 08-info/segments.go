@@ -43,7 +43,8 @@ func segments() (all []segment, err error) {
 		if gone(err) {
 			continue // there is none at this index
 		} else if err != nil {
-			return nil, fmt.Errorf("shmctl SHM_STAT_ANY %d: %w", index, err)
+			return nil, fmt.Errorf("shmctl SHM_STAT_ANY index %d: %w", index,
+				err)
 		}
 		all = append(all, segment{id, ds})
 	}
