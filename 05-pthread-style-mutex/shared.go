@@ -2,7 +2,11 @@
 
 package main
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 const size = int(unsafe.Sizeof(shared{})) // 304 bytes; on arm64 312
 
@@ -25,4 +29,15 @@ func kindBits() uint32 {
 		return processShared | robustKind
 	}
 	return processShared
+}
+
+// ftok makes a key of a file and a letter, as ftok(3) does: 8 bits of the
+// letter, 8 of the file's device, 16 of its inode. It is -1 if there is no such
+// file. Two files may have the same key.
+func ftok(path string, letter byte) int {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return -1
+	}
+	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

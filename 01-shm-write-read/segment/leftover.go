@@ -75,7 +75,8 @@ const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 // process that attached or detached last. Pid 0 means that the writer is in
 // another PID namespace.
 func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
-	for said := false; ; said = true {
+	said := false
+	for {
 		_, ds, err := find(key)
 		switch {
 		case err != nil && err != unix.ENOENT:
@@ -88,6 +89,7 @@ func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 			return 0, nil
 		case !said:
 			log.Printf("waiting for a writer on key %#x", uint32(key))
+			said = true
 		}
 		select {
 		case <-ctx.Done():

@@ -34,7 +34,7 @@ func Path(name string) (string, error) {
 
 // Check gets the results of open(2). It tells whether open has opened an object
 // of this user that has this size, or is still empty. ENOENT means that there
-// is none, EAGAIN means: open it again. After an error Check has closed it.
+// is none. EAGAIN means: open it again. After an error the object is closed.
 func Check(fd int, err error, name string, size int64) error {
 	path, _ := Path(name)
 	var st unix.Stat_t

@@ -154,7 +154,7 @@ func Runs(pid int32) bool {
 	return n <= 0 // -1: a signal of the Go runtime interrupted poll
 }
 
-// Pause waits for a time. If a signal ends ctx before that, it is the error.
+// Pause waits for d. If a signal ends ctx first, the error says which signal.
 func Pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
