@@ -92,7 +92,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("-work %v is negative", *work)
 	case path.Clean(*name) != *name || strings.LastIndex(*name, "/") != 0 ||
 		len(*name) < 2 || len(*name) > 252:
-		return fmt.Errorf("-name %s: want a slash and a file's name", *name)
+		return fmt.Errorf("-name %s: want a slash and a file name", *name)
 	case *rm:
 		return errors.Join(chosen.remove(), removeTable())
 	}

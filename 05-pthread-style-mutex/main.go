@@ -128,7 +128,7 @@ func checkFlags() error {
 		return fmt.Errorf("-procs %d: with -sync robust at most %d", *procs,
 			maxNotes) // the segment has room for so many notes
 	case *rounds < 0 || *rounds > math.MaxInt32 / *procs:
-		return fmt.Errorf("-n %d: the counter has 31 bits", *rounds)
+		return fmt.Errorf("-n %d: the counter goes up to 2147483647", *rounds)
 	case *child < 0 || *child >= *procs || *join < 0:
 		return fmt.Errorf("-child %d of %d or -join %d is out of range",
 			*child, *procs, *join)

@@ -67,7 +67,7 @@ func (m *mutex) unlock() {
 // futexWait sleeps if the word has this value. It sleeps until futexWake wakes
 // it, for a slice at most. It may return for no reason. See futex(2).
 func futexWait(word *atomic.Uint32, value uint32) {
-	const futexWait = 0 // no FUTEX_PRIVATE_FLAG: several processes share it
+	const futexWait = 0 // without FUTEX_PRIVATE_FLAG: other processes share it
 	limit := unix.NsecToTimespec(int64(slice))
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
 		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)

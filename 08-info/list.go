@@ -67,7 +67,7 @@ func list(ctx context.Context, stdout io.Writer) error {
 	}
 	unread := func(set *semSet) bool { return set.Values == nil }
 	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
-		log.Printf("?: values are for those who may read the semaphores")
+		log.Printf("?: only users who may read a set can see its values")
 	}
 	if pid := s.survey.elsewhere; pid != 0 {
 		log.Printf("/dev/shm is another one for process %d of this IPC "+

@@ -93,8 +93,8 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		log.Printf("%s", hiddenFrom(s.hidden))
 	}
 	if hidden {
-		log.Print("frames are for CAP_SYS_ADMIN to see: in their place " +
-			"stands the inode, which is the same for all too")
+		log.Print("only a process with CAP_SYS_ADMIN can see frames: this " +
+			"shows the inode instead, which is also the same for all")
 	}
 	if unread != nil { // no permission, or the kernel has no such file
 		log.Printf("?: %v", unread)

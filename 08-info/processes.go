@@ -71,7 +71,7 @@ type survey struct {
 func scan() (*survey, error) {
 	own, err := os.Readlink("/proc/self/ns/ipc")
 	if err != nil {
-		return nil, fmt.Errorf("no way to tell who uses what: %w", err)
+		return nil, fmt.Errorf("cannot see which processes use what: %w", err)
 	}
 	names, err := os.ReadDir("/proc")
 	if err != nil {

@@ -35,7 +35,7 @@ func anyFlags(flags *flag.FlagSet) {
 		func(s string) error {
 			name = s
 			if path.Clean("/"+s) != s {
-				return errors.New("want a slash and a name")
+				return errors.New("want a slash and a file name")
 			}
 			return nil
 		})

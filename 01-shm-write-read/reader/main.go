@@ -121,7 +121,7 @@ func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 		if complete {
 			return nil
 		} else if gone {
-			return fmt.Errorf("segment %d: its writer, pid %d, ended before "+
+			return fmt.Errorf("segment %d: the writer, pid %d, ended before "+
 				"it was done", shmid, writer)
 		}
 		select {

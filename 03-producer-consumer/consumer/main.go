@@ -125,7 +125,7 @@ func consume(ctx context.Context, shared *message.Shared, shmid int,
 			return fmt.Errorf("message %d came after message %d: those "+
 				"between are missed", n, last)
 		case gone:
-			return fmt.Errorf("segment %d: its producer, pid %d, ended before "+
+			return fmt.Errorf("segment %d: the producer, pid %d, ended before "+
 				"it was done", shmid, producer)
 		default:
 			if err := segment.Pause(ctx, segment.PollInterval); err != nil {

@@ -34,7 +34,8 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		switch {
 		case err == unix.EIDRM: // somebody has just removed it
 		case err != nil: // another user's, or a smaller set
-			return fmt.Errorf("%w: not ours"+cure, err, uint32(key))
+			return fmt.Errorf("%w: it is another user's, or has fewer than "+
+				"two semaphores"+cure, err, uint32(key))
 		case young, runs && waited < 3*time.Second: // it may be ending
 		case runs:
 			return fmt.Errorf("%w: in use by pid %d or %d"+cure, unix.EEXIST,
