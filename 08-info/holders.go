@@ -14,19 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A nameless is shared memory that no directory has, but a process: a POSIX
-// object that was unlinked, a memfd, or shared anonymous memory.
+// A nameless is shared memory that has no name in a directory: a POSIX object
+// that was unlinked, a memfd, or shared anonymous memory. Only processes have
+// it.
 type nameless struct {
-	path string        // as maps and the links in fd call it
-	stat *unix.Statx_t // nil: not for us to ask
-	end  uint64        // of the longest mapping, if there is no stat
+	path string        // its name in maps and in the links of fd
+	stat *unix.Statx_t // nil: we may not ask
+	end  uint64        // the end of the longest mapping, if stat is nil
 }
 
 const deleted = " (deleted)"
 
-// kernelDevices are those of the files that the kernel makes by itself: of
-// segments, memfds and shared anonymous memory, and the same of huge pages.
-// A file of anybody's that is called /SYSV… is on another device.
+// kernelDevices returns the devices of the files that the kernel itself makes,
+// for segments, memfds and shared anonymous memory, also in huge pages. If a
+// user has a file with a name such as /SYSV…, it is on another device.
 func kernelDevices() (all []uint64) {
 	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
 		unix.MFD_HUGETLB | unix.MFD_HUGE_1GB, unix.MFD_HUGETLB} {
@@ -39,12 +40,12 @@ func kernelDevices() (all []uint64) {
 		unix.Close(fd)
 	}
 	if all == nil {
-		all = []uint64{unix.Mkdev(0, 1)} // it is the first that is mounted
+		all = []uint64{unix.Mkdev(0, 1)} // the kernel mounts this one first
 	}
 	return all
 }
 
-// marks are devices as a line of maps has them.
+// marks returns devices in the form that a line of maps has.
 func marks(devices ...uint64) (all [][]byte) {
 	for _, dev := range devices {
 		all = append(all, fmt.Appendf(nil, " %02x:%02x ", unix.Major(dev),
@@ -53,7 +54,8 @@ func marks(devices ...uint64) (all [][]byte) {
 	return all
 }
 
-// holder returns the process's entry for a backing, to be filled in.
+// holder returns the process's entry for a backing. It creates the entry if
+// there is none.
 func holder(found map[backing]*process, b backing) *process {
 	if found[b] == nil {
 		found[b] = &process{Addresses: []uint64{}, Descriptors: []int{}}
@@ -61,15 +63,15 @@ func holder(found map[backing]*process, b backing) *process {
 	return found[b]
 }
 
-// addMaps notes what a process has mapped. A line of maps is: start-end,
-// perms, offset, device, inode, and the path, which is /SYSV and the key, in
-// hexadecimal, of a segment. Each of these is said to be deleted.
+// addMaps records what a process has mapped. A line of maps is: start-end,
+// perms, offset, device, inode, path. The path of a segment is /SYSV, its key
+// in hexadecimal, and always " (deleted)".
 func (s *survey) addMaps(found map[backing]*process, dir string,
 	maps []byte, segments bool) {
 	if !slices.ContainsFunc(s.marks, func(mark []byte) bool {
 		return bytes.Contains(maps, mark)
 	}) {
-		return // as for most processes, and it is fast
+		return // most processes have none, and this look is fast
 	}
 	for line := range strings.Lines(string(maps)) {
 		f := strings.Fields(line)
@@ -106,8 +108,8 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 	}
 }
 
-// addDescriptors notes what a process has open. A mapping needs none: it
-// stays when the descriptor is closed.
+// addDescriptors records what a process has open. A mapping needs no
+// descriptor: it stays when the descriptor is closed.
 func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 	d, err := os.Open(dir + "/fd")
 	if err != nil {
@@ -117,7 +119,7 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 	names, _ := d.Readdirnames(-1)
 	at := int(d.Fd())
 	for _, name := range names {
-		// The file behind the link, as it is known: no server is asked.
+		// Ask for the file behind the link. DONT_SYNC: do not ask a server.
 		var st unix.Statx_t
 		if unix.Statx(at, name, unix.AT_STATX_DONT_SYNC,
 			unix.STATX_BASIC_STATS, &st) != nil ||
@@ -141,7 +143,8 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 	}
 }
 
-// note returns the entry of something nameless, to be filled in.
+// note returns the entry of something nameless. It creates the entry if there
+// is none.
 func (s *survey) note(b backing, path string) *nameless {
 	if s.nameless[b] == nil {
 		s.nameless[b] = &nameless{path: strings.TrimSuffix(path, deleted)}
@@ -149,7 +152,8 @@ func (s *survey) note(b backing, path string) *nameless {
 	return s.nameless[b]
 }
 
-// ask asks for the file behind a mapping, unless it is known. Only root may.
+// ask asks for the file behind a mapping, unless it is known. Only root may do
+// that.
 func (n *nameless) ask(link string) {
 	var st unix.Statx_t
 	if n.stat == nil && unix.Statx(unix.AT_FDCWD, link,
@@ -158,11 +162,13 @@ func (n *nameless) ask(link string) {
 	}
 }
 
-// objects are those that nobody finds by a name. What a POSIX object had as
-// its name is told all the same. All but these are asked for with -all.
+// objects returns the objects that no longer have a name, or never had one. An
+// unlinked POSIX object is shown with its old name. The others are shown only
+// with -all.
 //
-// One of the named has lost one name of two: sem_open(3) makes a semaphore
-// under another name, links it to its own, and unlinks the first.
+// An object in named is not one of them, even if a process knows it by a name
+// that is gone. sem_open(3) creates a semaphore under another name, links it to
+// its own name, and unlinks the first.
 func (s *survey) objects(named []*object, all bool) (found []*object) {
 	for _, o := range named {
 		delete(s.nameless, o.backing)
@@ -178,11 +184,11 @@ func (s *survey) objects(named []*object, all bool) (found []*object) {
 			o.Kind, o.Status = kindOf(title), []string{"removed"}
 		case isMemfd:
 			o.Kind, title = kindMemfd, "memfd:"+memfd
-		case n.path != "/dev/zero": // it has a name by prctl(2), say
+		case n.path != "/dev/zero": // prctl(2) may have given it a name
 			title = n.path
 		}
 		if !all && b.dev != s.shm || n.stat != nil && n.stat.Nlink > 0 {
-			continue // a file that is only called so
+			continue // not asked for, or a file that has a name after all
 		}
 		o.Name = &title
 		if st := n.stat; st != nil {

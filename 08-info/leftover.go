@@ -19,10 +19,10 @@ var (
 	lesson04Name = "/sem.semaphore_counter"
 )
 
-// keep says why an object is no leftover, if it is not. A file of /dev/shm has
-// neither a creator nor a count of attaches, and its age proves nothing. There
-// is one rule for it: it is taken if it is named, and the kernel says that no
-// process anywhere has it open or mapped.
+// keep says why an object is no leftover. If it is one, keep returns "". A file
+// of /dev/shm has neither a creator nor a count of attaches, and its age proves
+// nothing. So it is a leftover only if a flag names it, and the kernel says
+// that no process has it open or mapped.
 func (o *object) keep(uid uint32) string {
 	switch {
 	case *o.UID != uid:
@@ -44,13 +44,13 @@ func (o *object) keep(uid uint32) string {
 		return o.open()
 	}
 	users := []int{int(*o.Creator)}
-	if o.Attached != nil { // else there is no last user
+	if o.Attached != nil { // nil: never attached, so there is no last user
 		users = append(users, int(*o.LastPid))
 	}
 	if why := running(users...); why != "" {
 		return why
 	}
-	// Both have ended. Before that they may have passed it on to a child.
+	// Both have ended. Perhaps a child of theirs has just used it.
 	ds, err := look(*o.ID)
 	if gone(err) {
 		return hasGone
@@ -65,7 +65,8 @@ const (
 	hasGone  = "it has gone, or is another one by now"
 )
 
-// tooYoung says that something was used lately.
+// tooYoung says that something was used only a short time ago. If not, it
+// returns "".
 func tooYoung(used *time.Time) string {
 	if used == nil || time.Since(*used) >= older {
 		return ""
@@ -74,9 +75,10 @@ func tooYoung(used *time.Time) string {
 		time.Since(*used).Truncate(time.Second)), older)
 }
 
-// running says which of these processes runs: a program may use an object
-// without being attached all the time, as those in Perl and PHP do. Processes
-// of other PID namespaces have the number 0, and may run.
+// running says which of these processes runs. If none runs, it returns "". A
+// program may use an object without being attached all the time, as Perl and
+// PHP programs do. A process of another PID namespace has number 0, and may
+// run.
 func running(pids ...int) string {
 	for _, pid := range pids {
 		if force {
@@ -92,23 +94,24 @@ func running(pids ...int) string {
 	return ""
 }
 
-// runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. If the kernel does not answer, it may run. See pidfd_open(2).
+// runs tells whether a process runs. A zombie does not run, though kill(2)
+// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
 func runs(pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil { // there is none, or a container forbids the call: ask kill
+	if err != nil { // no such process, or the call is forbidden: ask kill
 		return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime came in between
+	return n <= 0 // -1: a signal of the Go runtime interrupted poll
 }
 
-// hold opens a file that nobody else has open or mapped, in whatever
-// namespace: only then does the kernel grant a lease for writing. Of several
-// who want to remove it, one can lock it, lest a new one of the same name is
-// removed: so does lesson 02. See F_SETLEASE in fcntl(2), and flock(2).
+// hold opens a file that no other process has open or mapped, in any namespace:
+// only then does the kernel grant a lease for writing. If hold fails, why says
+// why. It also locks the file: if several programs want to remove it, only one
+// does, and none of them removes a new file of the same name. Lesson 02 does
+// the same. See F_SETLEASE in fcntl(2), and flock(2).
 func (o *object) hold() (f *os.File, why string) {
 	f, err := os.OpenFile(o.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK,
 		0)
@@ -135,7 +138,7 @@ func (o *object) hold() (f *os.File, why string) {
 	return nil, why
 }
 
-// open says if anybody has a file open or mapped.
+// open says why a file cannot be removed. If it can, open returns "".
 func (o *object) open() string {
 	f, why := o.hold()
 	if why == "" {
@@ -144,7 +147,7 @@ func (o *object) open() string {
 	return why
 }
 
-// again looks once more.
+// again looks at the object once more. It returns nil if the object has gone.
 func (o *object) again() (leftover, error) {
 	var now *object
 	if o.Kind == kindSegment {
@@ -163,8 +166,8 @@ func (o *object) again() (leftover, error) {
 	return now, nil
 }
 
-// remove removes it. Of a segment only the key goes, if somebody has attached
-// it in this moment.
+// remove removes the object. If somebody has just attached a segment, only its
+// key goes now.
 func (o *object) remove() error {
 	if o.Kind != kindSegment {
 		f, why := o.hold()
@@ -187,7 +190,7 @@ func (o *object) remove() error {
 	return nil
 }
 
-// keep says why a set is no leftover, if it is not.
+// keep says why a set is no leftover. If it is one, keep returns "".
 func (s *semSet) keep(uid uint32) string {
 	switch {
 	case s.UID != uid:
@@ -219,7 +222,7 @@ func (s *semSet) keep(uid uint32) string {
 	return ""
 }
 
-// again looks once more.
+// again looks at the set once more. It returns nil if the set has gone.
 func (s *semSet) again() (leftover, error) {
 	all, err := semaphoreSets()
 	for _, now := range all {

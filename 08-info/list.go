@@ -35,8 +35,8 @@ var (
 		status: "values, processes"}
 )
 
-// list prints a line for each object of this IPC namespace and of /dev/shm,
-// whoever owns it.
+// list prints a line for each object of this IPC namespace and of /dev/shm, of
+// all users.
 func list(ctx context.Context, stdout io.Writer) error {
 	switch {
 	case asJSON && watching:
@@ -67,7 +67,7 @@ func list(ctx context.Context, stdout io.Writer) error {
 	}
 	unread := func(set *semSet) bool { return set.Values == nil }
 	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
-		log.Printf("?: values are for those who may read the semaphores")
+		log.Printf("?: only users who may read a set can see its values")
 	}
 	if pid := s.survey.elsewhere; pid != 0 {
 		log.Printf("/dev/shm is another one for process %d of this IPC "+
@@ -76,8 +76,8 @@ func list(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// print prints the header and the tables. Marks are for -watch: what to put
-// in front of a line; nil if nothing is to be there, not even a space.
+// print prints the header and the tables. Marks are for -watch: each is printed
+// in front of a line. If marks is nil, not even a space is.
 func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 	header := s.Namespace.String()
 	if width > 0 {
@@ -108,8 +108,8 @@ func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
 	}
 }
 
-// String tells which namespace this is, how many others there are to be seen
-// and processes in them.
+// String says which namespace this is, how many others can be seen, and names
+// some processes in them.
 func (n namespace) String() string {
 	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode,
 		len(n.Others))

@@ -29,11 +29,11 @@ type view struct {
 	address uint64
 	perms   string
 	page    page
-	err     error // why what is behind the address is not known
+	err     error // why the page is not known
 }
 
-// drawMap draws, page by page, where each process has it in its virtual
-// memory, and the frame of physical memory that they all mean.
+// drawMap draws an object page by page: at which virtual address each process
+// has the page, and the frame of physical memory behind all these addresses.
 func drawMap(ctx context.Context, stdout io.Writer) error {
 	o, err := findAny()
 	if err != nil {
@@ -49,7 +49,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	size := uint64(os.Getpagesize())
 	total := (o.Bytes + size - 1) / size
 	var text bytes.Buffer
-	memory := "?" // as far as the kernel tells
+	memory := "?" // if the kernel does not tell
 	if o.Resident != nil {
 		memory = fmt.Sprint(*o.Resident / size)
 	}
@@ -72,7 +72,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	for n := range shown {
 		if _, err := text.WriteTo(stdout); err != nil {
 			return err
-		} else if ctx.Err() != nil { // there may be very many
+		} else if ctx.Err() != nil { // there may be very many pages
 			return context.Cause(ctx)
 		}
 		views := o.views(n * size)
@@ -93,16 +93,16 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		log.Printf("%s", hiddenFrom(s.hidden))
 	}
 	if hidden {
-		log.Print("frames are for CAP_SYS_ADMIN to see: in their place " +
-			"stands the inode, which is the same for all too")
+		log.Print("only a process with CAP_SYS_ADMIN can see frames: this " +
+			"shows the inode instead, which is also the same for all")
 	}
-	if unread != nil { // no right to it, or the kernel has no such file
+	if unread != nil { // no permission, or the kernel has no such file
 		log.Printf("?: %v", unread)
 	}
 	return nil
 }
 
-// views are the mappings of the page at this offset.
+// views returns the mappings of the page at this offset.
 func (o *object) views(offset uint64) (all []view) {
 	for _, p := range o.Processes {
 		for _, at := range p.spans {
@@ -117,9 +117,9 @@ func (o *object) views(offset uint64) (all []view) {
 	return all
 }
 
-// drawPage draws one page: who sees it to the left, and to the right the
-// frame. It returns whether that is hidden from us. Who has a frame of its
-// own, a private copy, gets a box of its own.
+// drawPage draws one page: the processes to the left, the frame to the right.
+// It returns whether the kernel hides the frame from us. A process that has a
+// frame of its own, a private copy, gets a box of its own.
 func drawPage(w io.Writer, name string, views []view, o *object) (
 	hidden bool) {
 	frames := map[string][]view{}
@@ -148,7 +148,7 @@ func drawPage(w io.Writer, name string, views []view, o *object) (
 	return hidden
 }
 
-// drawFrame draws those who have the same frame, or none.
+// drawFrame draws the processes that have the same frame, or none.
 func drawFrame(w io.Writer, page, frame string, views []view) {
 	edge := "+--------------------+"
 	box := []string{edge, fmt.Sprintf("| %-18s |", frame), edge}
@@ -156,7 +156,7 @@ func drawFrame(w io.Writer, page, frame string, views []view) {
 	if frame == "" { // not touched yet, or given back by madvise(2)
 		box, lines = nil, len(views)
 	} else if len(views) == 1 {
-		first = 1 // beside the middle of the box
+		first = 1 // the line in the middle of the box
 	}
 	for i := range lines {
 		text := fmt.Sprintf("%49s", "")
@@ -195,9 +195,10 @@ type page struct {
 }
 
 // behind reads what stands behind an address of a process. /proc/PID/pagemap
-// has 8 bytes for each page: the frame in bits 0 to 54, where this process has
-// CAP_SYS_ADMIN, else zeros; bit 62 for swapped out, bit 63 for present. A page
-// that the process never touched is not present, even if another touched it.
+// has 8 bytes for each page. Bits 0 to 54 are the frame if this process has
+// CAP_SYS_ADMIN, and otherwise 0. Bit 62 means swapped out, bit 63 present. A
+// page that the process never touched is not present, even if another process
+// has touched it.
 func behind(pid int, address uint64) (page, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
 	if err != nil {

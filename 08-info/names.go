@@ -11,7 +11,7 @@ import (
 
 var userNames = map[uint32]string{} // a name may take long to look up
 
-// userName is the name of a user, or the number of one without a name.
+// userName returns the name of a user. A user without a name has a number.
 func userName(uid uint32) string {
 	name, known := userNames[uid]
 	if !known {
@@ -24,7 +24,7 @@ func userName(uid uint32) string {
 	return name
 }
 
-// groupName is the same for a group.
+// groupName does the same for a group.
 func groupName(gid uint32) string {
 	number := strconv.FormatUint(uint64(gid), 10)
 	if g, err := user.LookupGroupId(number); err == nil {
@@ -33,8 +33,8 @@ func groupName(gid uint32) string {
 	return number
 }
 
-// printable is text from others: a file's or a process's name may contain
-// anything, and is not to command this terminal or to begin a line.
+// printable makes text from others safe to print. The name of a file or a
+// process may contain anything, also a new line or a command for the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) && r != unicode.ReplacementChar {

@@ -21,11 +21,12 @@ const (
 	kindPOSIX     = "posix"           // shared memory
 	kindSemaphore = "posix semaphore" // in shared memory, too
 	kindMemfd     = "memfd"           // see memfd_create(2)
-	kindAnonymous = "anonymous"       // MAP_SHARED of no file; a family's
+	kindAnonymous = "anonymous"       // MAP_SHARED without a file, for children
 )
 
-// An object is a segment or a POSIX object. What its kind does not have, or
-// what is not known, is nil, and null in JSON. The README describes that.
+// An object is a segment, a POSIX object or other shared memory. A field that
+// its kind does not have, or that is not known, is nil, and null in JSON. The
+// README describes the JSON.
 type object struct {
 	Kind      string     `json:"kind"`
 	Key       *uint32    `json:"key"`
@@ -51,7 +52,7 @@ type object struct {
 
 	backing backing
 	path    string     // of a POSIX object
-	read    *time.Time // the same: the file's atime
+	read    *time.Time // of a POSIX object: the file's atime
 }
 
 // A snapshot is all that list shows.
@@ -63,24 +64,26 @@ type snapshot struct {
 	Objects    []*object `json:"objects"`
 	Sets       []*semSet `json:"semaphore_sets"`
 
-	noSets error // why they are not known, and null
+	noSets error // why Sets is not known, and null
 	survey *survey
 }
 
-// A namespace is one of IPC, by its inode.
+// A namespace is an IPC namespace, and what is known about others. It is named
+// by its inode.
 type namespace struct {
 	Inode  uint64  `json:"inode"`
 	Others []entry `json:"others"`
 }
 
-// An entry is the way into another namespace: a process that is in it.
+// An entry is another namespace, with a process that is in it. nsenter(1) can
+// enter the namespace by that pid.
 type entry struct {
 	Inode uint64 `json:"inode"`
 	Pid   int    `json:"pid"`
 }
 
-// take looks at everything: at the objects first, then at the processes, and
-// once more at the segments whose attaches do not agree with these.
+// take looks at all objects first, and then at all processes. If a segment's
+// attaches do not agree with the processes, it looks at the segment once more.
 func take() (*snapshot, error) {
 	all, err := segments()
 	if err != nil {
@@ -91,7 +94,7 @@ func take() (*snapshot, error) {
 	memory := residents()
 	for _, segment := range all {
 		o := segment.object()
-		m := memory[segment.id] // none: made since, or not for us to know
+		m := memory[segment.id] // nils, if the segment is new or /proc hidden
 		o.Resident, o.Swapped = m.rss, m.swap
 		s.Objects = append(s.Objects, o)
 	}
@@ -115,8 +118,8 @@ func take() (*snapshot, error) {
 	return s, nil
 }
 
-// complete enters who has the object mapped, and what follows from that. It
-// returns whether the object is still there.
+// complete fills in the processes that have the object, and what follows from
+// them. It returns whether the object is still there.
 func (o *object) complete(s *survey) bool {
 	o.Owner, o.ModeOctal = "?", "?"
 	if o.UID != nil {
@@ -149,8 +152,8 @@ func (o *object) complete(s *survey) bool {
 	return true
 }
 
-// attached says, on standard error, which processes have the object mapped,
-// and where.
+// attached prints on standard error which processes have the object mapped or
+// open, and where.
 func attached(o *object) error {
 	s, err := scan()
 	if err != nil {
@@ -175,13 +178,13 @@ func attached(o *object) error {
 	return nil
 }
 
-// used is when anything happened to the object last. For a file that proves
-// little: neither a mapping's use nor each read changes a time.
+// used returns when anything last happened to the object. For a file that
+// proves little: access to a mapping changes no time, nor does every read.
 func (o *object) used() *time.Time {
 	return latest(o.read, o.Attached, o.Detached, o.Changed)
 }
 
-// latest is the last of the times that are known.
+// latest returns the last of the times that are known.
 func latest(all ...*time.Time) (last *time.Time) {
 	for _, t := range all {
 		if t != nil && (last == nil || t.After(*last)) {
@@ -191,7 +194,7 @@ func latest(all ...*time.Time) (last *time.Time) {
 	return last
 }
 
-// title is the key or the name.
+// title returns the key or the name.
 func (o *object) title() string {
 	if o.Name != nil {
 		return printable(*o.Name)
@@ -199,7 +202,7 @@ func (o *object) title() string {
 	return fmt.Sprintf("0x%08x", *o.Key)
 }
 
-// String is how messages call it.
+// String returns the name that messages use for the object.
 func (o *object) String() string {
 	switch {
 	case o.Name == nil:
@@ -210,7 +213,7 @@ func (o *object) String() string {
 	return o.Kind + " " + o.title()
 }
 
-// row is the object's line in the table.
+// row returns the object's line in the table.
 func (o *object) row(now time.Time) row {
 	var who []string
 	for _, p := range o.Processes {
@@ -231,7 +234,7 @@ func (o *object) row(now time.Time) row {
 		attaches, age(o.used(), now)}, strings.Join(o.Status, ","), who, ""}
 }
 
-// count is a number that may be unknown.
+// count returns a number as text. It is - if the number is not known.
 func count[N int | uint64](n *N) string {
 	if n == nil {
 		return "-"
@@ -239,7 +242,7 @@ func count[N int | uint64](n *N) string {
 	return strconv.FormatUint(uint64(*n), 10)
 }
 
-// unixTime is a time of the kernel's, which has 0 for never.
+// unixTime converts a time of the kernel. The kernel has 0 for never.
 func unixTime(seconds int64) *time.Time {
 	if seconds == 0 {
 		return nil
@@ -247,7 +250,7 @@ func unixTime(seconds int64) *time.Time {
 	return new(time.Unix(seconds, 0).UTC())
 }
 
-// age is how long ago something was, in four letters at the most.
+// age returns how long ago something was, in at most four letters.
 func age(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "-"
@@ -266,7 +269,8 @@ func age(t *time.Time, now time.Time) string {
 	}
 }
 
-// shmDevice is the device of /dev/shm below a root, 0 if there is none.
+// shmDevice returns the device of /dev/shm below a root. It is 0 if there is
+// none.
 func shmDevice(root string) uint64 {
 	var st unix.Stat_t
 	unix.Stat(root+shmDir, &st)

@@ -17,12 +17,12 @@ import (
 const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 
 // posixObjects lists the files of /dev/shm: shared memory, and semaphores,
-// whose names begin with sem. It opens none, for a program that asks for a
-// lease to see whether it is alone would be told that it is not.
+// whose names begin with sem. It opens none of them. Otherwise a program that
+// asks for a lease, to see whether it is alone, would get a wrong answer.
 func posixObjects() (all []*object) {
 	swapping, dev := swapInUse(), shmDevice("")
-	// Where there is no directory, there are no objects. With the slash, it
-	// may be a link to another one. Programs make folders in it, too.
+	// If there is no directory, there are no objects. The slash follows
+	// /dev/shm if it is a link. Programs create directories in it, too.
 	filepath.WalkDir(shmDir+"/", func(file string, f fs.DirEntry, _ error) (
 		_ error) {
 		if f == nil || !f.Type().IsRegular() {
@@ -32,7 +32,7 @@ func posixObjects() (all []*object) {
 			dev)
 		if err == nil {
 			if swapping {
-				o.Swapped = nil // some of what is resident may be there
+				o.Swapped = nil // not known: some of it may be in swap
 			}
 			all = append(all, o)
 		}
@@ -41,7 +41,7 @@ func posixObjects() (all []*object) {
 	return all
 }
 
-// posixObject looks at one. Device dev is that of /dev/shm.
+// posixObject looks at one file. dev is the device of /dev/shm.
 func posixObject(name string, dev uint64) (*object, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(shmDir+name, &st); err != nil {
@@ -62,7 +62,7 @@ func posixObject(name string, dev uint64) (*object, error) {
 	return o, nil
 }
 
-// kindOf tells what a file of /dev/shm is. A semaphore's begins with sem.
+// kindOf tells what a file of /dev/shm is. A semaphore's name begins with sem.
 func kindOf(name string) string {
 	if strings.HasPrefix(name, "/sem.") {
 		return kindSemaphore
@@ -70,8 +70,8 @@ func kindOf(name string) string {
 	return kindPOSIX
 }
 
-// swapInUse tells whether anything is swapped out: then nobody tells how much
-// of a file is, unless it is opened.
+// swapInUse tells whether anything is swapped out. If so, nobody knows how much
+// of a file is in swap without opening it.
 func swapInUse() bool {
 	var info unix.Sysinfo_t
 	return unix.Sysinfo(&info) != nil || info.Totalswap != info.Freeswap

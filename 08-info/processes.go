@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// A process that has an object mapped, and where, or has it open.
+// A process is one that has an object mapped or open.
 type process struct {
 	Pid         int      `json:"pid"`
 	Command     string   `json:"command"`
@@ -24,8 +24,8 @@ type process struct {
 	spans []span
 }
 
-// String is how the list shows a process. One that has a file only open, and
-// not mapped, may read and write it all the same.
+// String returns a process as list shows it. A process that has a file open,
+// but not mapped, can still read and write it.
 func (p process) String() string {
 	text := fmt.Sprintf("%d %s", p.Pid, p.Command)
 	if len(p.spans) == 0 && len(p.Descriptors) > 0 {
@@ -38,38 +38,40 @@ func (p process) String() string {
 type span struct {
 	start, end, offset uint64
 	perms              string
-	key                uint32 // of a segment, before it was removed
+	key                uint32 // of a segment, also after its removal
 }
 
 // A backing is what lies behind a mapping or a descriptor: the device and the
-// inode of a file; or sysv and the id of a segment: its inode is the id.
+// inode of a file, or sysv and the id of a segment. In maps a segment's inode
+// is its id.
 type backing struct{ dev, inode uint64 }
 
-const sysv = ^uint64(0) // no device
+const sysv = ^uint64(0) // no device has this number
 
-// A survey is who has what, as far as this process may see.
+// A survey says which processes have which objects, as far as this process may
+// see.
 type survey struct {
-	namespace string         // of IPC, that of this process
-	others    map[string]int // namespaces, each with a pid of one in it
-	hidden    []string       // processes that are not for us to look at
-	elsewhere int            // one of this namespace with another /dev/shm
+	namespace string         // the IPC namespace of this process
+	others    map[string]int // other namespaces, each with a pid in it
+	hidden    []string       // pids that this process may not look into
+	elsewhere int            // a pid of this namespace with another /dev/shm
 	users     map[backing][]process
 	nameless  map[backing]*nameless
 
 	shm    uint64   // the device of /dev/shm
-	kernel []uint64 // the devices of what has no name in any directory
-	marks  [][]byte // all of these
+	kernel []uint64 // the devices of files that have no name in a directory
+	marks  [][]byte // all these devices, as maps has them
 
 	whole bool // no process was missed
 }
 
-// scan looks at every process once: 2,000 of them take half a second.
-// Segments are asked for only in processes of this IPC namespace: in others,
-// the same key and the same id are another segment. Files are the same in all.
+// scan looks at every process once. 2,000 processes take half a second. It
+// counts segments only in processes of this IPC namespace: in another, the same
+// key and the same id are another segment. Files are the same in all.
 func scan() (*survey, error) {
 	own, err := os.Readlink("/proc/self/ns/ipc")
 	if err != nil {
-		return nil, fmt.Errorf("no way to tell who uses what: %w", err)
+		return nil, fmt.Errorf("cannot see which processes use what: %w", err)
 	}
 	names, err := os.ReadDir("/proc")
 	if err != nil {
@@ -113,10 +115,10 @@ func scan() (*survey, error) {
 			s.users[b] = append(s.users[b], *p)
 		}
 	}
-	// Where /proc is mounted with hidepid, the processes of others are not to
-	// be seen, the first one included.
+	// If /proc is mounted with hidepid, the processes of other users cannot be
+	// seen. Process 1 is one of them.
 	_, err = os.Stat("/proc/1")
-	// The first PID namespace has all processes. Its number is fixed.
+	// The first PID namespace has all processes. Its number never changes.
 	in, _ := os.Readlink("/proc/self/ns/pid")
 	s.whole = err == nil && s.hidden == nil && in == "pid:[4026531836]"
 	for _, all := range s.users {
@@ -127,9 +129,9 @@ func scan() (*survey, error) {
 	return s, nil
 }
 
-// readMaps reads what a process has mapped, into a buffer that is used again,
-// and its IPC namespace. If its first thread has ended, the others still have
-// both; dir is where.
+// readMaps reads what a process has mapped, and its IPC namespace. It uses the
+// same buffer for all processes. If the first thread has ended, it reads both
+// from another thread. dir is where it has read them.
 func readMaps(process string, maps *bytes.Buffer) (dir, in string, err error) {
 	in, err = readThread(process, maps)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) || maps.Len() > 0 {
@@ -161,8 +163,9 @@ func readThread(dir string, maps *bytes.Buffer) (in string, err error) {
 	return in, err
 }
 
-// kernelThread tells that of a process of which no more is to be seen: such
-// a thread maps nothing. See PF_KTHREAD in the kernel's sched.h.
+// kernelThread tells whether a process that we may not look into is a thread
+// of the kernel. Such a thread maps nothing. See PF_KTHREAD in the kernel's
+// sched.h.
 func kernelThread(pid string) bool {
 	text, _ := os.ReadFile("/proc/" + pid + "/stat")
 	name := bytes.LastIndexByte(text, ')') // it may have spaces, and ")"
@@ -174,8 +177,8 @@ func kernelThread(pid string) bool {
 	return flags&0x00200000 != 0
 }
 
-// commandOf is the name of the program that a process runs; ? if /proc has
-// hidepid, or if the process has ended.
+// commandOf returns the name of the program that a process runs. It is ? if
+// /proc is mounted with hidepid, or if the process has ended.
 func commandOf(pid int) string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
@@ -184,7 +187,7 @@ func commandOf(pid int) string {
 	return printable(strings.TrimSuffix(string(text), "\n"))
 }
 
-// hiddenFrom says that processes could not be looked into, and who could.
+// hiddenFrom says that we could not look into some processes, and who can.
 func hiddenFrom(pids []string) string {
 	if pids == nil {
 		return "there may be more that are not to be seen here, in another " +
@@ -198,7 +201,8 @@ func hiddenFrom(pids []string) string {
 	return text
 }
 
-// where is the namespace of this process, and the others with ways into them.
+// where returns the namespace of this process, and the others, each with a
+// process that is in it.
 func (s *survey) where() namespace {
 	n := namespace{inode(s.namespace), []entry{}}
 	for other, pid := range s.others {
@@ -210,14 +214,14 @@ func (s *survey) where() namespace {
 	return n
 }
 
-// inode reads that of ipc:[4026531839].
+// inode returns the number in a link such as ipc:[4026531839].
 func inode(link string) uint64 {
 	n, _ := strconv.ParseUint(strings.Trim(link, "ipc:[]"), 10, 64)
 	return n
 }
 
-// of returns who has an object. A segment that has been removed has lost its
-// key, while maps keeps it: that one is known by its id alone.
+// of returns the processes that have an object. A removed segment has no key
+// any more, but maps still shows the old key. So only its id is compared.
 func (s *survey) of(o *object) []process {
 	all := s.users[o.backing]
 	if o.Key == nil || *o.Key == 0 {

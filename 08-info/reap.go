@@ -22,7 +22,7 @@ var (
 	older  = 10 * time.Minute
 	really bool
 	force  bool
-	reapOf *uint32 // a user, if not this one
+	reapOf *uint32 // the user whose leftovers to find; nil: this user
 
 	semKey int
 	semID  = -1
@@ -50,13 +50,14 @@ type leftover interface {
 	fmt.Stringer
 	row(now time.Time) row
 	again() (leftover, error) // looks once more; nil if it has gone
-	keep(uid uint32) string   // why it is to be kept, or nothing
+	keep(uid uint32) string   // why it must be kept, or ""
 	remove() error
 }
 
-// reap lists what was left by processes that are no more, and removes it if
-// it is told to. An unattached object may be meant to be there, so it takes
-// no other's, none that was used lately, and looks again just before.
+// reap lists what ended processes have left, and removes it with -yes. Somebody
+// may want an unattached object to stay. So reap takes none of another user,
+// and none that was used a short time ago. It looks again just before it
+// removes an object.
 func reap(_ context.Context, stdout io.Writer) error {
 	if older < 0 {
 		return errors.New("-older is out of range")
@@ -75,7 +76,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 	now := time.Now()
 	table := []row{heading}
 	var leftovers []leftover
-	var others []string // who has some, for root
+	var others []string // users who have leftovers, for root
 	for _, l := range all {
 		why := l.keep(uid)
 		if why == "" {
@@ -99,7 +100,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 	var text bytes.Buffer
 	printTable(&text, table, columns)
 	if _, err := stdout.Write(text.Bytes()); err != nil {
-		return err // who was to see it has not
+		return err // nobody has seen the list, so remove nothing
 	}
 	if !really {
 		log.Printf("an object that nobody uses may be meant to be there; the " +
@@ -113,8 +114,8 @@ func reap(_ context.Context, stdout io.Writer) error {
 	return failed
 }
 
-// removeLeftover looks at it again, for it was some time ago that it was
-// listed, and removes it.
+// removeLeftover looks at a leftover again, because some time has passed since
+// it was listed. Then it removes it.
 func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 	now, err := l.again()
 	if err != nil {
@@ -134,8 +135,8 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 		return err
 	}
 	if now, err := l.again(); err == nil && now != nil {
-		// Somebody came in between. Nothing is lost: it is as after any
-		// removal, and lives until the last detach.
+		// Somebody has attached it just before. Nothing is lost: the segment
+		// lives until the last detach, as after any removal.
 		log.Printf("%v: somebody has just attached it: it is marked", l)
 		return nil
 	}
@@ -143,7 +144,7 @@ func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
 	return nil
 }
 
-// kept says that something stays. If it was named, that is a failure.
+// kept reports that something stays. If a flag named it, that is an error.
 func kept(format string, args ...any) error {
 	err := fmt.Errorf(format, args...)
 	if named() {
@@ -158,7 +159,7 @@ func named() bool {
 	return key != 0 || id >= 0 || name != "" || semKey != 0 || semID >= 0
 }
 
-// candidates are the object or the set that is named, or all objects.
+// candidates returns the object or the set that a flag names, or all objects.
 func candidates() (all []leftover, heading row, err error) {
 	if semKey != 0 || semID >= 0 {
 		if key != 0 || id >= 0 || name != "" || semKey != 0 && semID >= 0 {
@@ -173,8 +174,12 @@ func candidates() (all []leftover, heading row, err error) {
 				return []leftover{s}, setHeading, nil
 			}
 		}
-		return nil, row{}, errors.New("semget: no such semaphore set\n" +
-			"08-info list shows those that there are")
+		what := fmt.Sprintf("key %#x", uint32(semKey))
+		if semID >= 0 {
+			what = fmt.Sprintf("set %d", semID)
+		}
+		return nil, row{}, fmt.Errorf("semget %s: no such semaphore set\n"+
+			"08-info list shows those that there are", what)
 	}
 	s, err := take()
 	if err != nil {

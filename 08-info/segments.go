@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Commands of shmctl(2) that ask by index, which golang.org/x/sys/unix does
-// not name. SHM_INFO returns the highest index in use, SHM_STAT_ANY the id of
-// the segment at an index.
+// Commands of shmctl(2) that golang.org/x/sys/unix lacks, from <linux/shm.h>.
+// SHM_INFO returns the highest index in use. SHM_STAT_ANY returns the id of the
+// segment at an index.
 const (
-	shmInfo    = 14
-	shmStatAny = 15
+	shmInfo    = 14 // SHM_INFO
+	shmStatAny = 15 // SHM_STAT_ANY
 )
 
 const ( // bits of a segment's mode besides the permissions
@@ -24,14 +24,14 @@ const ( // bits of a segment's mode besides the permissions
 	shmLocked = 0o2000 // its pages are not swapped out
 )
 
-// A segment is what the kernel knows of one.
+// A segment is what the kernel knows about a segment.
 type segment struct {
 	id int
 	unix.SysvShmDesc
 }
 
-// segments asks for one index after the other. Segments come and go
-// meanwhile, so that this is no state that there has been at any one time.
+// segments asks for one index after the other. Segments may come and go
+// meanwhile, so the list may have segments that were never there together.
 func segments() (all []segment, err error) {
 	var ds unix.SysvShmDesc
 	highest, err := unix.SysvShmCtl(0, shmInfo, &ds)
@@ -43,19 +43,20 @@ func segments() (all []segment, err error) {
 		if gone(err) {
 			continue // there is none at this index
 		} else if err != nil {
-			return nil, fmt.Errorf("shmctl SHM_STAT_ANY %d: %w", index, err)
+			return nil, fmt.Errorf("shmctl SHM_STAT_ANY index %d: %w", index,
+				err)
 		}
 		all = append(all, segment{id, ds})
 	}
 	return all, nil
 }
 
-// A resident is how many bytes of a segment are in memory and in swap. Of
-// one segment shmctl does not tell that, the table of /proc does.
+// A resident is how many bytes of a segment are in memory and in swap. shmctl
+// does not tell that of one segment. The table of /proc does.
 type resident struct{ rss, swap *uint64 }
 
-// residents reads that table: key, shmid, ... and at the end rss and swap.
-// Where it cannot be read, nothing is known.
+// residents reads that table. Its columns are key, shmid, ... and at the end
+// rss and swap. If it cannot be read, nothing is known.
 func residents() map[int]resident {
 	text, _ := os.ReadFile("/proc/sysvipc/shm")
 	known := map[int]resident{}
@@ -67,14 +68,14 @@ func residents() map[int]resident {
 		id, err := strconv.Atoi(fields[1])
 		rss, err2 := strconv.ParseUint(fields[14], 10, 64)
 		swap, err3 := strconv.ParseUint(fields[15], 10, 64)
-		if err == nil && err2 == nil && err3 == nil { // no heading
+		if err == nil && err2 == nil && err3 == nil { // not the heading
 			known[id] = resident{&rss, &swap}
 		}
 	}
 	return known
 }
 
-// object is a segment as list shows it. Who has it mapped is not known yet.
+// object returns a segment as list shows it. Its processes are not known yet.
 func (s segment) object() *object {
 	key := uint32(s.Perm.Key)
 	o := &object{

@@ -12,25 +12,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A row is a line of a table: cells in columns, then a status, then what
-// there may be many of.
+// A row is a line of a table: cells in columns, then a status, then a list.
 type row struct {
 	cells  []string
 	status string
-	many   []string
-	mark   string // what -watch has in front of it
+	many   []string // the list: processes, say
+	mark   string   // for -watch: printed in front of the line
 }
 
-// The tail of a line is its status and what there are many of. It is to have
-// roomy letters, if shortening the name is enough for that; with less than
-// cramped, it gets a line of its own.
+// The tail of a line is its status and its list. The name is shortened until
+// the tail has roomy letters. If the tail still has fewer than cramped, it gets
+// a line of its own.
 const roomy, cramped = 28, 16
 
-// printTable aligns the rows, the first of which is the heading. Columns are
-// aligned to the right, as numbers are, but for a name in the first column
-// and an owner in the third. In a terminal, which is so wide, name, owner and
-// tail are shortened, and a column that says nothing, all 0 or all -, goes.
-// In a pipe, where width is 0, everything is whole.
+// printTable prints the rows as a table. The first row is the heading. Columns
+// are aligned to the right, except for the name in the first column and the
+// owner in the third. Width is that of the terminal. Name, owner and tail are
+// shortened to fit, and a column that is all 0 or all - is left out. If width
+// is 0, as in a pipe, nothing is shortened or left out.
 func printTable(w io.Writer, rows []row, width int) {
 	widths := make([]int, len(rows[0].cells))
 	for i := range widths {
@@ -98,7 +97,8 @@ func sum(all []int) (n int) {
 	return n
 }
 
-// cutMiddle shortens a name to n letters: many differ only at their ends.
+// cutMiddle shortens a name to n letters, in the middle: many names differ only
+// at their ends.
 func cutMiddle(text string, n int) string {
 	r := []rune(text)
 	if len(r) <= n {
@@ -115,8 +115,9 @@ func cut(text string, n int) string {
 	return string([]rune(text)[:max(0, n-1)]) + "…"
 }
 
-// some puts as many into n letters as fit, and says how many do not. A ? at the
-// end, for those that are not known, is none of them.
+// some puts as many words of a list into n letters as fit, and says how many do
+// not fit. A ? at the end stands for those that are not known. It is not
+// counted.
 func some(all []string, n int) string {
 	if last := len(all) - 1; last > 0 && all[last] == "?" {
 		return some(all[:last], n-len(", ?")) + ", ?"
@@ -140,8 +141,8 @@ func some(all []string, n int) string {
 	return cut(all[0], n-len(more)) + more
 }
 
-// screen is the size of the terminal that standard output is; 0 if it is
-// none, but a pipe or a file.
+// screen returns the size of the terminal. It is 0 if standard output is a pipe
+// or a file.
 func screen() (columns, lines int) {
 	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
 	if err != nil {

@@ -15,9 +15,10 @@ import (
 // history is how many changes are shown below the tables.
 const history = 8
 
-// watch shows the list once a second until ctx ends, and what is different
-// from the second before: + in front of what appeared, * of what changed, and
-// a line for each change, also for what went.
+// watch shows the list once a second until ctx ends. It marks the differences
+// from the second before: + in front of an object that appeared, * in front of
+// one that changed. Below the tables it prints a line for each of them, and for
+// each object that went.
 func watch(ctx context.Context, stdout io.Writer) error {
 	var before *snapshot
 	var events []string
@@ -26,7 +27,7 @@ func watch(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		// Those that are in use come first: there may be more than lines.
+		// Objects in use come first: there may be more objects than lines.
 		slices.SortStableFunc(now.Objects, func(a, b *object) int {
 			return min(1, len(b.Processes)) - min(1, len(a.Processes))
 		})
@@ -51,7 +52,7 @@ func watch(ctx context.Context, stdout io.Writer) error {
 			for _, event := range events {
 				text.WriteString(event + "\n")
 			}
-			events = nil // in a file, each is to be found once
+			events = nil // in a file, each is written once
 			_, err = fmt.Fprintln(stdout, &text)
 		}
 		if err != nil {
@@ -68,7 +69,7 @@ func watch(ctx context.Context, stdout io.Writer) error {
 	}
 }
 
-// changes tells what is different, and marks it.
+// changes returns a line for each difference, and marks the objects.
 func (s *snapshot) changes(before *snapshot, marks map[string]string) (
 	events []string) {
 	say := func(format string, args ...any) {
@@ -105,7 +106,7 @@ type line struct {
 	heading *row
 }
 
-// lines are those of both tables.
+// lines returns the lines of both tables.
 func (s *snapshot) lines(now time.Time) (all []line) {
 	for _, o := range s.Objects {
 		all = append(all, line{o.String(), o.row(now), &objectHeading})
@@ -116,8 +117,8 @@ func (s *snapshot) lines(now time.Time) (all []line) {
 	return all
 }
 
-// differs says in what way a row is not what it was. Ages are no difference,
-// for both are as of now.
+// differs says in what way a row has changed. Ages make no difference: both
+// rows were made with the same time.
 func (r row) differs(was row, heading *row) string {
 	var all []string
 	differ := func(what, before, now string) {
@@ -136,7 +137,7 @@ func (r row) differs(was row, heading *row) string {
 	return strings.Join(all, ", ")
 }
 
-// fit cuts text to so many lines.
+// fit cuts text to n lines.
 func fit(text *bytes.Buffer, n int) {
 	all := strings.SplitAfter(text.String(), "\n")
 	if len(all)-1 <= n {

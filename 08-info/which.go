@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The object that a command is about: the segment of a key, 0 being none, or
-// of an id, -1 being none, for an id may be 0; or the POSIX object of a name.
+// The object that a command is about: the segment with this key or id, or the
+// POSIX object with this name. An id may be 0, so -1 means that none is given.
 var (
 	key  int
 	id   = -1
@@ -27,22 +27,23 @@ func whichFlags(flags *flag.FlagSet) {
 	numberFlag(flags, &id, "id", "`id` of the segment, as list shows it", 0)
 }
 
-// anyFlags are whichFlags and the name of a POSIX object.
+// anyFlags defines the flags of whichFlags, and one for the name of a POSIX
+// object.
 func anyFlags(flags *flag.FlagSet) {
 	whichFlags(flags)
 	flags.Func("name", "`name` of the POSIX object, as list shows it",
 		func(s string) error {
 			name = s
 			if path.Clean("/"+s) != s {
-				return errors.New("want a slash and a name")
+				return errors.New("want a slash and a file name")
 			}
 			return nil
 		})
 }
 
-// numberFlag defines a flag for a key or an id, from lowest on. Another value
-// must not pass for a flag that was not given: reap would be about everything.
-// The kernel takes 32 bits, and would ignore those above.
+// numberFlag defines a flag for a key or an id. It accepts numbers from lowest
+// on. A smaller one could mean that the flag was not given, and reap would then
+// look at all objects. The kernel takes only the lower 32 bits.
 func numberFlag(flags *flag.FlagSet, to *int, name, usage string,
 	lowest uint64) {
 	flags.Func(name, usage, func(s string) error {
@@ -88,7 +89,7 @@ func find() (shmid int, err error) {
 		return id, nil
 	}
 
-	// With size 0 and no flags shmget makes none, and asks for no right.
+	// With size 0 and no flags shmget creates none, and needs no permission.
 	shmid, err = unix.SysvShmGet(key, 0, 0)
 	if err == unix.ENOENT {
 		err = fmt.Errorf("shmget key %#x: no such segment\n"+
@@ -99,7 +100,7 @@ func find() (shmid int, err error) {
 	return shmid, err
 }
 
-// look asks the kernel what it knows of a segment, as stat does.
+// look asks the kernel what it knows about a segment, as stat does.
 func look(shmid int) (ds unix.SysvShmDesc, err error) {
 	_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
 	if err == unix.EACCES {
@@ -108,13 +109,13 @@ func look(shmid int) (ds unix.SysvShmDesc, err error) {
 	return ds, err
 }
 
-// gone tells whether an error of shmctl means that there is no such segment:
-// not any more, for the most part.
+// gone tells whether an error of shmctl means that there is no such segment.
+// Usually somebody has removed it.
 func gone(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM)
 }
 
-// explain puts into words why a call about a segment failed.
+// explain returns an error that says why a call about a segment failed.
 func explain(call string, shmid int, err error) error {
 	ds, lost := look(shmid)
 	switch {
@@ -129,7 +130,7 @@ func explain(call string, shmid int, err error) error {
 	return fmt.Errorf("%s segment %d: %w", call, shmid, err)
 }
 
-// ours tells whether a segment is this process's to change.
+// ours tells whether this user may change a segment.
 func ours(ds unix.SysvShmDesc) bool {
 	uid := uint32(os.Geteuid())
 	return ds.Perm.Uid == uid || ds.Perm.Cuid == uid

@@ -17,7 +17,7 @@ type endpoint interface {
 // A mechanism is a way between two processes.
 type mechanism struct {
 	name   string
-	copies int // of each byte, by the kernel; known, not measured
+	copies int // of each byte, by the kernel: not measured
 	create func() (objects, error)
 	join   func(me, id int) (endpoint, error) // in a child, 0 or 1
 	remove func(id int)
@@ -50,7 +50,8 @@ var mechanisms = []mechanism{
 	{"POSIX queue", 2, createMQ, joinMQ, leave},
 }
 
-// leave removes nothing: the kernel does, when no process has the object open.
+// leave removes nothing. The kernel removes the object when no process has it
+// open.
 func leave(int) {}
 
 func mechanismNamed(name string) (mechanism, bool) {

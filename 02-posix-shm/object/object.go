@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Package object is what the programs of this lesson share: is the file of a
-// name one of our objects, and does any other process have it?
+// Package object holds what the programs of this lesson share. Is the file of a
+// name one of our objects? Does any other process have it?
 package object
 
 import (
@@ -14,16 +14,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Careful are flags for open(2). Every user may make files in /dev/shm. With
+// Careful are flags for open(2). Every user may create files in /dev/shm. With
 // these flags the call does not follow a symbolic link, and does not wait for
 // the other end of a FIFO.
 const Careful = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 
-// Cure says what helps when an object cannot be made.
+// Cure says what helps when an object cannot be created.
 const Cure = "\n/dev/shm must be a writable tmpfs with room: see df -h " +
 	"/dev/shm, df -i /dev/shm and mount"
 
-// Path is the file that the object is: shm_open(3) is open(2) of it.
+// Path returns the path of an object's file: shm_open(3) is open(2) of it.
 func Path(name string) (string, error) {
 	file, ok := strings.CutPrefix(name, "/")
 	if !ok || file == "" || file == "." || file == ".." || len(file) > 254 ||
@@ -82,8 +82,8 @@ func explain(err error, name string) error {
 			return err
 		}
 		if err == unix.EACCES && st.Mode&0o600 != 0o600 {
-			// Its mode keeps out its own user: it was made under umask 777,
-			// say. Mend the mode, and have the caller open it again.
+			// Its mode keeps out its own user: it was created under umask
+			// 777, say. Mend the mode, and have the caller open it again.
 			if err = unix.Chmod(path, 0o600); err == nil {
 				return unix.EAGAIN
 			}
@@ -113,9 +113,9 @@ func HasName(fd int) bool {
 }
 
 // Lease takes a write lease of the object. The kernel grants it only if no
-// other process has the object open or mapped, in whatever language it is
-// written, and if one has, the error is EAGAIN. Until the lease is given back,
-// nobody can open the object. See F_SETLEASE in fcntl(2).
+// other process has the object open or mapped. If one has, the error is EAGAIN.
+// Until the lease is given back, no other process can open the object. See
+// F_SETLEASE in fcntl(2).
 func Lease(fd int, name string) error {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
 	for err == unix.EINTR {
@@ -135,8 +135,8 @@ func GiveBack(fd int) {
 	unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
 }
 
-// LeaseSoon asks for the lease ten times: another process may have opened the
-// object for an instant, only to look at it.
+// LeaseSoon asks for the lease up to ten times: another process may have opened
+// the object for an instant, only to look at it.
 func LeaseSoon(fd int, name string) (err error) {
 	for range 10 {
 		if err = Lease(fd, name); err == nil {

@@ -12,9 +12,9 @@ import (
 const cacheLineFile = "/sys/devices/system/cpu/cpu0/cache/index0/" +
 	"coherency_line_size"
 
-// CacheLine is the kernel's figure, from a file that virtual machines and
-// containers may lack. Without a plausible one it is 64, by which the layout
-// keeps the indices apart.
+// CacheLine returns the size of a cache line in bytes, from a file of the
+// kernel. Virtual machines and containers may lack the file. Then, or if the
+// number is not plausible, it is 64: the distance between the two indices.
 func CacheLine() int {
 	text, err := os.ReadFile(cacheLineFile)
 	n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
