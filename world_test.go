@@ -467,7 +467,7 @@ func futex(args []string) error {
 	} else if f, e := os.OpenFile(args[0], os.O_RDWR, 0); e != nil {
 		return e
 	} else {
-		mem, err = unix.Mmap(int(f.Fd()), 0, 32, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		mem, err = unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	}
 	if err != nil {
 		return err

@@ -43,6 +43,16 @@ func TestRuns(t *testing.T) {
 		t.Error("a process that is gone runs")
 	}
 
+	// It leaves no descriptor open, however often it is called.
+	before, _ := os.ReadDir("/proc/self/fd")
+	for range 10 {
+		Runs(int32(os.Getpid()))
+	}
+	after, _ := os.ReadDir("/proc/self/fd")
+	if len(after) >= len(before)+10 {
+		t.Errorf("%d descriptors, and then %d", len(before), len(after))
+	}
+
 	// Where pidfd_open fails, a process that kill finds counts as running.
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

@@ -22,6 +22,7 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		if err == unix.ENOENT {
 			return nil
 		}
+		found := err == nil
 		var pids [2]int // 0: never used, or by another PID namespace
 		for num := range pids {
 			if err == nil {
@@ -32,7 +33,7 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		runs := segment.Runs(int32(pids[0])) || segment.Runs(int32(pids[1]))
 		young := pids == [2]int{} && waited < 2*time.Second // being created
 		switch {
-		case err == unix.EIDRM: // somebody has just removed it
+		case found && segment.Removed(err): // somebody has just removed it
 		case err != nil: // another user's, or a smaller set
 			return fmt.Errorf("%w: it is another user's, or has fewer than "+
 				"two semaphores"+cure, err, uint32(key))
