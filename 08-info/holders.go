@@ -31,21 +31,23 @@ func kernelDevices() (all []uint64) {
 	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
 		unix.MFD_HUGETLB | unix.MFD_HUGE_1GB, unix.MFD_HUGETLB} {
 		var st unix.Stat_t
-		fd, err := unix.MemfdCreate("08-info", unix.MFD_CLOEXEC|kind)
-		if err == nil && unix.Fstat(fd, &st) == nil &&
-			!slices.Contains(all, st.Dev) {
+		fd, err := unix.MemfdCreate(program, unix.MFD_CLOEXEC|kind)
+		if err != nil {
+			continue // this kernel has no huge pages of that size
+		}
+		if unix.Fstat(fd, &st) == nil && !slices.Contains(all, st.Dev) {
 			all = append(all, st.Dev)
 		}
 		unix.Close(fd)
 	}
 	if all == nil {
-		all = []uint64{unix.Mkdev(0, 1)} // it is the first that is mounted
+		all = []uint64{unix.Mkdev(0, 1)} // the kernel mounts it first
 	}
 	return all
 }
 
-// marks are devices as a line of maps has them.
-func marks(devices ...uint64) (all [][]byte) {
+// inLines are devices as a line of maps has them.
+func inLines(devices ...uint64) (all [][]byte) {
 	for _, dev := range devices {
 		all = append(all, fmt.Appendf(nil, " %02x:%02x ", unix.Major(dev),
 			unix.Minor(dev)))
@@ -62,12 +64,12 @@ func holder(found map[backing]*process, b backing) *process {
 }
 
 // addMaps notes what a process has mapped. A line of maps is: start-end,
-// perms, offset, device, inode, and the path, which is /SYSV and the key, in
-// hexadecimal, of a segment. Each of these is said to be deleted.
+// perms, offset, device, inode, path. The path of a segment is /SYSV, the key
+// in hexadecimal, and "(deleted)", though the segment may not be removed.
 func (s *survey) addMaps(found map[backing]*process, dir string,
-	maps []byte, segments bool) {
-	if !slices.ContainsFunc(s.marks, func(mark []byte) bool {
-		return bytes.Contains(maps, mark)
+	maps []byte, inNamespace bool) {
+	if !slices.ContainsFunc(s.inLines, func(device []byte) bool {
+		return bytes.Contains(maps, device)
 	}) {
 		return // as for most processes, and it is fast
 	}
@@ -90,11 +92,11 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 		path := strings.Join(f[5:], " ")
 		hex, isKey := strings.CutPrefix(path, "/SYSV")
 		if isKey && b.dev != s.shm {
-			key, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
-			if err != nil || !segments {
+			number, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
+			if err != nil || !inNamespace {
 				continue
 			}
-			b.dev, at.key = sysv, uint32(key)
+			b.dev, at.key = sysv, uint32(number)
 		} else if strings.HasSuffix(path, deleted) {
 			n := s.note(b, path)
 			n.end = max(n.end, at.offset+at.end-at.start)
@@ -114,12 +116,12 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 		return
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(-1)
+	links, _ := d.Readdirnames(-1)
 	at := int(d.Fd())
-	for _, name := range names {
-		// The file behind the link, as it is known: no server is asked.
+	for _, link := range links {
+		// DONT_SYNC: a file may be on a server that does not answer.
 		var st unix.Statx_t
-		if unix.Statx(at, name, unix.AT_STATX_DONT_SYNC,
+		if unix.Statx(at, link, unix.AT_STATX_DONT_SYNC,
 			unix.STATX_BASIC_STATS, &st) != nil ||
 			st.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue
@@ -129,14 +131,14 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 			continue
 		}
 		if st.Nlink == 0 {
-			path, err := os.Readlink(dir + "/fd/" + name)
+			path, err := os.Readlink(dir + "/fd/" + link)
 			if err != nil || strings.HasPrefix(path, "/SYSV") {
 				continue
 			}
 			s.note(b, path).stat = &st
 		}
 		p := holder(found, b)
-		fd, _ := strconv.Atoi(name)
+		fd, _ := strconv.Atoi(link)
 		p.Descriptors = append(p.Descriptors, fd)
 	}
 }
@@ -158,11 +160,13 @@ func (n *nameless) ask(link string) {
 	}
 }
 
-// objects are those that nobody finds by a name. What a POSIX object had as
-// its name is told all the same. All but these are asked for with -all.
+// objects are those that have no name any more, or never had one. A POSIX
+// object that was removed keeps its old name here. All others are memfds and
+// shared anonymous memory, which only list -all shows.
 //
-// One of the named has lost one name of two: sem_open(3) makes a semaphore
-// under another name, links it to its own, and unlinks the first.
+// An object may have had two names, and have lost one: it is among the named.
+// sem_open(3) makes a semaphore under another name, links it to its own name,
+// and unlinks the first.
 func (s *survey) objects(named []*object, all bool) (found []*object) {
 	for _, o := range named {
 		delete(s.nameless, o.backing)
@@ -182,7 +186,7 @@ func (s *survey) objects(named []*object, all bool) (found []*object) {
 			title = n.path
 		}
 		if !all && b.dev != s.shm || n.stat != nil && n.stat.Nlink > 0 {
-			continue // a file that is only called so
+			continue // a file whose name ends with "(deleted)"
 		}
 		o.Name = &title
 		if st := n.stat; st != nil {
@@ -192,9 +196,16 @@ func (s *survey) objects(named []*object, all bool) (found []*object) {
 		}
 		found = append(found, o)
 	}
+	// The one that has most memory comes first.
+	memory := func(o *object) uint64 {
+		if o.Resident == nil {
+			return o.Bytes
+		}
+		return *o.Resident
+	}
 	slices.SortFunc(found, func(a, b *object) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind),
-			strings.Compare(*a.Name, *b.Name), cmp.Compare(*a.Inode, *b.Inode))
+			cmp.Compare(memory(b), memory(a)), cmp.Compare(*a.Inode, *b.Inode))
 	})
 	return found
 }

@@ -18,9 +18,9 @@ import (
 
 var shownPages uint
 
-func mapFlags(flags *flag.FlagSet) {
-	anyFlags(flags)
-	flags.UintVar(&shownPages, "pages", 2, "`number` of pages to draw")
+func mapFlags() {
+	anyFlags()
+	flag.UintVar(&shownPages, "pages", 2, "`number` of pages to draw")
 }
 
 // A view is one process's mapping of one page.
@@ -28,12 +28,12 @@ type view struct {
 	process
 	address uint64
 	perms   string
-	page    page
-	err     error // why what is behind the address is not known
+	behind  page
+	err     error // why it is not known what is behind the address
 }
 
-// drawMap draws, page by page, where each process has it in its virtual
-// memory, and the frame of physical memory that they all mean.
+// drawMap draws, page by page, at which addresses the processes have an object,
+// and the frame of physical memory behind these addresses.
 func drawMap(ctx context.Context, stdout io.Writer) error {
 	o, err := findAny()
 	if err != nil {
@@ -43,31 +43,29 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if !o.complete(s) {
+	if !o.fillIn(s) {
 		return fmt.Errorf("%v: it has gone meanwhile", o)
 	}
-	size := uint64(os.Getpagesize())
-	total := (o.Bytes + size - 1) / size
+	pageSize := uint64(os.Getpagesize())
+	total := (o.Bytes + pageSize - 1) / pageSize
 	var text bytes.Buffer
 	memory := "?" // as far as the kernel tells
 	if o.Resident != nil {
-		memory = fmt.Sprint(*o.Resident / size)
+		memory = fmt.Sprint(*o.Resident / pageSize)
 	}
 	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d\n%d bytes, pages: %d, "+
 		"in memory: %s\n", o.title(), o, inode(s.namespace), o.Bytes, total,
 		memory)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
-	mapped := slices.ContainsFunc(o.Processes, func(p process) bool {
+	isMapped := slices.ContainsFunc(o.Processes, func(p process) bool {
 		return len(p.spans) > 0
 	})
-	label := 7 // letters: "page 0 " has so many, "page 10 " more
-	if !mapped {
-		shown, total = 0, 0
+	if isMapped {
+		fmt.Fprintf(&text, "\n%-11s%-20s %-23sphysical memory\n", "",
+			"process", "address")
 	} else {
-		label = max(label, len(fmt.Sprintf("page %d ", shown-1)))
-		fmt.Fprintf(&text, "\n%s%-*s %-24s%s\n", pad("", label), 31-label,
-			"process", "address", "physical memory")
+		shown, total = 0, 0
 	}
 	for n := range shown {
 		if _, err := text.WriteTo(stdout); err != nil {
@@ -75,26 +73,26 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		} else if ctx.Err() != nil { // there may be very many
 			return context.Cause(ctx)
 		}
-		views := o.views(n * size)
+		views := o.views(n * pageSize)
 		for _, v := range views {
 			unread = cmp.Or(v.err, unread)
+			hidden = hidden || v.behind.present && v.behind.frame == 0
 		}
-		name := pad(fmt.Sprintf("page %d", n), label)
-		hidden = drawPage(&text, name, views, o) || hidden
+		drawPage(&text, fmt.Sprintf("page %-5d ", n), views, o)
 	}
 	if total > shown {
 		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
 	}
 	stdout.Write(text.Bytes())
 	switch {
-	case !mapped && o.Complete:
+	case !isMapped && o.Complete:
 		log.Printf("nobody has it mapped")
 	case !o.Complete:
-		log.Printf("%s", hiddenFrom(s.hidden))
+		log.Printf("there may be more: %s", s.unseen())
 	}
 	if hidden {
-		log.Print("frames are for CAP_SYS_ADMIN to see: in their place " +
-			"stands the inode, which is the same for all too")
+		log.Print("only CAP_SYS_ADMIN may see frames: the inode, which is " +
+			"also the same for all, stands in their place")
 	}
 	if unread != nil { // no right to it, or the kernel has no such file
 		log.Printf("?: %v", unread)
@@ -110,82 +108,60 @@ func (o *object) views(offset uint64) (all []view) {
 				continue
 			}
 			address := at.start + offset - at.offset
-			page, err := behind(p.Pid, address)
-			all = append(all, view{p, address, at.perms, page, err})
+			entry, err := behind(p.Pid, address)
+			all = append(all, view{p, address, at.perms, entry, err})
 		}
 	}
 	return all
 }
 
-// drawPage draws one page: who sees it to the left, and to the right the
-// frame. It returns whether that is hidden from us. Who has a frame of its
-// own, a private copy, gets a box of its own.
-func drawPage(w io.Writer, name string, views []view, o *object) (
-	hidden bool) {
+// drawPage draws one page: to the left the processes that have it mapped, to
+// the right the frame behind it. A process that has a private copy has a frame
+// of its own.
+func drawPage(w io.Writer, label string, views []view, o *object) {
 	frames := map[string][]view{}
 	var order []string
 	for _, v := range views {
-		frame := fmt.Sprintf("frame %#x", v.page.frame)
-		switch {
-		case v.err != nil:
-			frame = "?"
-		case v.page.swapped:
-			frame = "swapped out"
-		case !v.page.present:
-			frame = ""
-		case v.page.frame == 0:
-			frame = fmt.Sprintf("inode %d", o.backing.inode)
-			hidden = true
-		}
+		frame := v.frame(o)
 		if frames[frame] == nil {
 			order = append(order, frame)
 		}
 		frames[frame] = append(frames[frame], v)
 	}
 	for _, frame := range order {
-		drawFrame(w, name, frame, frames[frame])
+		for i, v := range frames[frame] {
+			arrow := " --+"
+			switch {
+			case frame == "":
+				arrow = "   no frame here"
+			case len(frames[frame]) == 1:
+				arrow = " -----> " + frame
+			case i == 0:
+				arrow = " --+--> " + frame
+			}
+			who := fmt.Sprintf("%d %s", v.Pid, v.Command)
+			fmt.Fprintf(w, "%s%-20s %#-14x %.2s%s\n", label, cut(who, 20),
+				v.address, v.perms, arrow)
+			label = strings.Repeat(" ", len(label)) // for the first line only
+		}
 	}
-	return hidden
 }
 
-// drawFrame draws those who have the same frame, or none.
-func drawFrame(w io.Writer, page, frame string, views []view) {
-	edge := "+--------------------+"
-	box := []string{edge, fmt.Sprintf("| %-18s |", frame), edge}
-	lines, first := max(len(views), len(box)), 0
-	if frame == "" { // not touched yet, or given back by madvise(2)
-		box, lines = nil, len(views)
-	} else if len(views) == 1 {
-		first = 1 // beside the middle of the box
+// frame is what a picture has for the frame behind a view, nothing if there is
+// none: the process has not touched the page, or has given it back by
+// madvise(2).
+func (v view) frame(o *object) string {
+	switch {
+	case v.err != nil:
+		return "?"
+	case v.behind.swapped:
+		return "swapped out"
+	case !v.behind.present:
+		return ""
+	case v.behind.frame == 0:
+		return fmt.Sprintf("inode %d", o.backing.inode)
 	}
-	for i := range lines {
-		text := fmt.Sprintf("%49s", "")
-		if n := i - first; n >= 0 && n < len(views) {
-			if n > 0 {
-				page = pad("", len(page))
-			}
-			v := views[n]
-			who := cut(fmt.Sprintf("%d %s", v.Pid, v.Command), 31-len(page))
-			text = fmt.Sprintf("%s%-*s %#-14x %.2s", page, 31-len(page), who,
-				v.address, v.perms)
-		}
-		switch {
-		case box == nil:
-			text += "   no frame here"
-		case len(views) == 1 && i == 1:
-			text += " ----->"
-		case len(views) == 1 || i >= len(views):
-			text += "       "
-		case i == 1:
-			text += " --+-->"
-		default:
-			text += " --+   "
-		}
-		if i < len(box) {
-			text += box[i]
-		}
-		fmt.Fprintln(w, strings.TrimRight(text, " "))
-	}
+	return fmt.Sprintf("frame %#x", v.behind.frame)
 }
 
 // A page is what stands behind one page of a process's memory.

@@ -18,7 +18,7 @@ const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 
 // posixObjects lists the files of /dev/shm: shared memory, and semaphores,
 // whose names begin with sem. It opens none, for a program that asks for a
-// lease to see whether it is alone would be told that it is not.
+// lease, to see whether it is the only one, would be told that it is not.
 func posixObjects() (all []*object) {
 	swapping, dev := swapInUse(), shmDevice("")
 	// Where there is no directory, there are no objects. With the slash, it
@@ -42,36 +42,34 @@ func posixObjects() (all []*object) {
 }
 
 // posixObject looks at one. Device dev is that of /dev/shm.
-func posixObject(name string, dev uint64) (*object, error) {
+func posixObject(title string, dev uint64) (*object, error) {
 	var st unix.Stat_t
-	if err := unix.Lstat(shmDir+name, &st); err != nil {
+	if err := unix.Lstat(shmDir+title, &st); err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev != dev {
 		return nil, errors.New("no regular file of " + shmDir)
 	}
-	used, none := uint64(st.Blocks)*512, uint64(0)
-	o := &object{
-		Kind: kindOf(name), Name: &name, Inode: &st.Ino, UID: &st.Uid,
-		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size), Resident: &used,
-		Swapped: &none,
+	return &object{
+		Kind: kindOf(title), Name: &title, Inode: &st.Ino, UID: &st.Uid,
+		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size),
+		Resident: new(uint64(st.Blocks) * 512), Swapped: new(uint64(0)),
 		Changed: unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
-		backing: backing{st.Dev, st.Ino}, path: shmDir + name,
+		backing: backing{st.Dev, st.Ino}, path: shmDir + title,
 		read: unixTime(st.Atim.Sec),
-	}
-	return o, nil
+	}, nil
 }
 
 // kindOf tells what a file of /dev/shm is. A semaphore's begins with sem.
-func kindOf(name string) string {
-	if strings.HasPrefix(name, "/sem.") {
+func kindOf(title string) string {
+	if strings.HasPrefix(title, "/sem.") {
 		return kindSemaphore
 	}
 	return kindPOSIX
 }
 
-// swapInUse tells whether anything is swapped out: then nobody tells how much
-// of a file is, unless it is opened.
+// swapInUse tells whether anything is swapped out. Then it is not known what
+// part of a file is: the kernel tells that only of a file that is open.
 func swapInUse() bool {
 	var info unix.Sysinfo_t
 	return unix.Sysinfo(&info) != nil || info.Totalswap != info.Freeswap

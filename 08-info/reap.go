@@ -28,37 +28,36 @@ var (
 	semID  = -1
 )
 
-func reapFlags(flags *flag.FlagSet) {
-	anyFlags(flags)
-	flags.DurationVar(&older, "older", older,
-		"`time` since the last attach, detach or change: 90s, 10m, 24h")
-	flags.BoolVar(&really, "yes", false, "remove them, not only list them")
-	flags.Func("user", "whose leftovers, for root: a `user`, name or number",
+func reapFlags() {
+	anyFlags()
+	flag.DurationVar(&older, "older", older,
+		"`time` since the last attach, detach or change: 90s, 10m or 24h")
+	flag.BoolVar(&really, "yes", false, "remove them, not only list them")
+	flag.Func("user", "whose leftovers, for root: a `user`, name or number",
 		func(s string) (err error) {
 			reapOf, err = userID(s)
 			return err
 		})
-	numberFlag(flags, &semKey, "semkey", "`key` of a semaphore set: only "+
-		"that, for others are never taken", 1)
-	flags.BoolVar(&force, "force", false, "remove also what a process has "+
-		"used that still runs, or may run")
-	numberFlag(flags, &semID, "semid", "`id` of a semaphore set: only that", 0)
+	numberFlag(&semKey, "semkey", "`key` of a semaphore set: only that, for "+
+		"others are never taken", 1)
+	numberFlag(&semID, "semid", "`id` of a semaphore set: only that", 0)
+	flag.BoolVar(&force, "force", false, "remove what you name although a "+
+		"process has used it that still runs, or may run")
 }
 
-// A leftover is a segment, a POSIX object or a semaphore set.
-type leftover interface {
-	fmt.Stringer
-	row(now time.Time) row
-	again() (leftover, error) // looks once more; nil if it has gone
-	keep(uid uint32) string   // why it is to be kept, or nothing
-	remove() error
-}
-
-// reap lists what was left by processes that are no more, and removes it if
-// it is told to. An unattached object may be meant to be there, so it takes
-// no other's, none that was used lately, and looks again just before.
+// reap lists what was left by processes that have ended, and removes it if it
+// is told to. An unattached object may be meant to be there, so it takes none
+// of other users, none that was used lately, and looks again just before it
+// removes one.
 func reap(_ context.Context, stdout io.Writer) error {
-	if older < 0 {
+	namesObject := given.key != 0 || given.id >= 0 || given.name != ""
+	namesSet := semKey != 0 || semID >= 0
+	switch {
+	case namesSet && (namesObject || semKey != 0 && semID >= 0):
+		wrongUsage("want one of -key, -id, -name, -semkey and -semid")
+	case force && !namesObject && !namesSet:
+		wrongUsage("-force wants one of -key, -id, -name, -semkey and -semid")
+	case older < 0:
 		return errors.New("-older is out of range")
 	}
 	uid := uint32(os.Geteuid())
@@ -68,130 +67,154 @@ func reap(_ context.Context, stdout io.Writer) error {
 	} else if reapOf != nil {
 		uid = *reapOf
 	}
-	all, heading, err := candidates()
-	if err != nil {
+	var leftovers []*object
+	var err error
+	switch {
+	case namesSet:
+		return reapSet(stdout, uid)
+	case namesObject:
+		leftovers, err = namedLeftover(uid)
+	default:
+		leftovers, err = allLeftovers(uid)
+	}
+	if err != nil || len(leftovers) == 0 {
 		return err
 	}
-	now := time.Now()
-	table := []row{heading}
-	var leftovers []leftover
-	var others []string // who has some, for root
-	for _, l := range all {
-		why := l.keep(uid)
-		if why == "" {
-			table = append(table, l.row(now))
-			leftovers = append(leftovers, l)
-		} else if o, _ := l.(*object); named() || *o.UID == uid &&
-			tooYoung(o.used()) == "" && len(o.Processes) == 0 {
-			log.Printf("%v: kept: %s", l, why)
-		} else if uid == 0 && o.keep(*o.UID) == "" {
-			others = append(others, userName(*o.UID))
+	var rows []row
+	for _, o := range leftovers {
+		rows = append(rows, o.row(time.Now()))
+	}
+	err = show(stdout, objectHeading, rows...)
+	if err != nil || !really {
+		return err
+	}
+	for _, o := range leftovers {
+		err = errors.Join(err, o.remove(stdout, uid))
+	}
+	return err
+}
+
+// namedLeftover returns the object that -key, -id or -name names. If it is no
+// leftover, that is an error.
+func namedLeftover(uid uint32) ([]*object, error) {
+	o, err := findAny()
+	if err != nil {
+		return nil, err
+	}
+	s, err := scan()
+	if err != nil {
+		return nil, err
+	}
+	o.fillIn(s)
+	if why := o.keep(uid); why != "" {
+		return nil, kept(o, why)
+	}
+	return []*object{o}, nil
+}
+
+// allLeftovers returns all segments that are leftovers of a user, and says
+// what else there is.
+func allLeftovers(uid uint32) (leftovers []*object, err error) {
+	s, err := take()
+	if err != nil {
+		return nil, err
+	}
+	var others []string // users who have some
+	young, posix := 0, 0
+	for _, o := range s.Objects {
+		switch {
+		case o.inUse() || o.Kind != kindSegment && o.path == "":
+			// A process has it, or it has been removed already.
+		case *o.UID != uid:
+			if o.Kind == kindSegment && o.keep(*o.UID) == "" {
+				others = append(others, "-user "+userName(*o.UID))
+			}
+		case o.Kind != kindSegment:
+			posix++
+		case tooYoung(o.used()) != "":
+			young++
+		default:
+			if why := o.keep(uid); why == "" {
+				leftovers = append(leftovers, o)
+			} else if err := kept(o, why); err != nil {
+				log.Print(err)
+			}
 		}
 	}
+	if young > 0 {
+		log.Printf("segments that nobody has attached, but that were used in "+
+			"the last %v: %d; see -older", older, young)
+	}
+	if posix > 0 {
+		log.Printf("POSIX objects, which are taken only by -name: %d", posix)
+	}
 	if slices.Sort(others); len(others) > 0 {
-		log.Printf("leftovers of others: -user %s", strings.Join(
-			slices.Compact(others), ", "))
+		log.Printf("leftovers of others, for root to remove: %s",
+			strings.Join(slices.Compact(others), ", "))
 	}
 	if len(leftovers) == 0 {
-		return kept("no leftovers of %s, unused for %v", userName(uid), older)
+		log.Printf("no leftovers of %s, unused for %v", userName(uid), older)
 	}
+	return leftovers, nil
+}
+
+// kept says why something stays. If it has gone, that is no failure.
+func kept(what fmt.Stringer, why string) error {
+	if why == hasGone {
+		log.Printf("%v: %s", what, why)
+		return nil
+	}
+	return fmt.Errorf("%v: kept: %s", what, why)
+}
+
+// show prints the leftovers. If nobody has seen them, none is removed.
+func show(stdout io.Writer, heading row, rows ...row) error {
 	columns, _ := screen()
 	var text bytes.Buffer
-	printTable(&text, table, columns)
+	printTable(&text, append([]row{heading}, rows...), columns)
 	if _, err := stdout.Write(text.Bytes()); err != nil {
-		return err // who was to see it has not
+		return fmt.Errorf("nothing is removed: %v", err)
 	}
 	if !really {
 		log.Printf("an object that nobody uses may be meant to be there; the " +
 			"same with -yes removes these")
-		return nil
 	}
-	var failed error
-	for _, l := range leftovers {
-		failed = errors.Join(failed, removeLeftover(stdout, l, uid))
-	}
-	return failed
-}
-
-// removeLeftover looks at it again, for it was some time ago that it was
-// listed, and removes it.
-func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
-	now, err := l.again()
-	if err != nil {
-		return err
-	}
-	why := hasGone
-	if now != nil {
-		why = now.keep(uid)
-	}
-	if why == hasGone {
-		log.Printf("%v: has gone", l)
-		return nil
-	} else if why != "" {
-		return kept("%v: kept: %s", l, why)
-	}
-	if err := now.remove(); err != nil {
-		return err
-	}
-	if now, err := l.again(); err == nil && now != nil {
-		// Somebody came in between. Nothing is lost: it is as after any
-		// removal, and lives until the last detach.
-		log.Printf("%v: somebody has just attached it: it is marked", l)
-		return nil
-	}
-	fmt.Fprintf(stdout, "%v: removed\n", l)
 	return nil
 }
 
-// kept says that something stays. If it was named, that is a failure.
-func kept(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	if named() {
+// reapSet is reap for the semaphore set that -semkey or -semid names.
+func reapSet(stdout io.Writer, uid uint32) error {
+	s, err := findSet()
+	if err != nil {
+		return err
+	} else if s == nil {
+		return fmt.Errorf("semget: no such semaphore set\n"+
+			"%s list shows those that there are", program)
+	}
+	if why := s.keep(uid); why != "" {
+		return kept(s, why)
+	}
+	err = show(stdout, setHeading, s.row(time.Now()))
+	if err != nil || !really {
 		return err
 	}
-	log.Print(err)
+	if why := s.keep(uid); why != "" { // it was some time ago that it was shown
+		return kept(s, why)
+	}
+	if err := s.remove(); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%v: removed\n", s)
 	return nil
 }
 
-// named tells whether -key or another flag names one object or set.
-func named() bool {
-	return key != 0 || id >= 0 || name != "" || semKey != 0 || semID >= 0
-}
-
-// candidates are the object or the set that is named, or all objects.
-func candidates() (all []leftover, heading row, err error) {
-	if semKey != 0 || semID >= 0 {
-		if key != 0 || id >= 0 || name != "" || semKey != 0 && semID >= 0 {
-			wrongUsage("want one of -key, -id, -name, -semkey and -semid")
-		}
-		sets, err := semaphoreSets()
-		if err != nil {
-			return nil, row{}, err
-		}
-		for _, s := range sets {
-			if s.ID == semID || semKey != 0 && int(s.Key) == semKey {
-				return []leftover{s}, setHeading, nil
-			}
-		}
-		return nil, row{}, errors.New("semget: no such semaphore set\n" +
-			"08-info list shows those that there are")
-	}
-	s, err := take()
-	if err != nil {
-		return nil, row{}, err
-	}
-	var only *object
-	if named() {
-		if only, err = findAny(); err != nil {
-			return nil, row{}, err
+// findSet returns the set that -semkey or -semid names, or nil.
+func findSet() (*semSet, error) {
+	sets, err := semaphoreSets()
+	for _, s := range sets {
+		if s.ID == semID || semKey != 0 && int(s.Key) == semKey {
+			return s, err
 		}
 	}
-	for _, o := range s.Objects {
-		here := o.Kind == kindSegment || o.path != "" // not removed already
-		if here && (only == nil ||
-			o.backing == only.backing && o.path == only.path) {
-			all = append(all, o)
-		}
-	}
-	return all, objectHeading, nil
+	return nil, err
 }
