@@ -92,11 +92,11 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 		path := strings.Join(f[5:], " ")
 		hex, isKey := strings.CutPrefix(path, "/SYSV")
 		if isKey && b.dev != s.shm {
-			number, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
+			keyBits, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
 			if err != nil || !inNamespace {
 				continue
 			}
-			b.dev, at.key = sysv, uint32(number)
+			b.dev, at.key = sysv, uint32(keyBits)
 		} else if strings.HasSuffix(path, deleted) {
 			n := s.note(b, path)
 			n.end = max(n.end, at.offset+at.end-at.start)

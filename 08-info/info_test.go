@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -695,6 +696,45 @@ func TestListBusy(t *testing.T) {
 	}
 	close(stop)
 	<-stopped
+}
+
+// A kernel before Linux 4.17 has no SHM_STAT_ANY: then there is an error, and
+// no empty list.
+func TestNoStatAny(t *testing.T) {
+	newSegment(t)
+	failed := make(chan error)
+	go func() { // the filter is for this thread, which ends with it
+		runtime.LockOSThread()
+		const load, equal, answer = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS,
+			unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, unix.BPF_RET
+		filter := []unix.SockFilter{
+			{Code: load, K: 0}, // struct seccomp_data: the number of the call
+			{Code: equal, K: unix.SYS_SHMCTL, Jf: 3},
+			{Code: load, K: 24}, // the second argument, on little endian
+			{Code: equal, K: shmStatAny, Jf: 1},
+			{Code: answer, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EINVAL)},
+			{Code: answer, K: unix.SECCOMP_RET_ALLOW},
+		}
+		program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+		err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+		if err == nil {
+			err = unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER,
+				uintptr(unsafe.Pointer(&program)), 0, 0)
+		}
+		if err != nil {
+			t.Log(err)
+			close(failed)
+			return
+		}
+		_, err = segments()
+		failed <- err
+	}()
+	err, tried := <-failed
+	if !tried {
+		t.Skip("no filter for system calls here")
+	} else if err == nil || !strings.Contains(err.Error(), "Linux 4.17") {
+		t.Errorf("there is a segment, and %v", err)
+	}
 }
 
 // A segment that comes and goes while create looks for it is no error either.

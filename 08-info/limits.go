@@ -111,8 +111,9 @@ func limits(_ context.Context, stdout io.Writer) error {
 	return err
 }
 
-// howToChange the limits: the numbers are the present ones. The four of sem go
-// together.
+// howToChange tells how to change the limits. The four of sem go together, so
+// the present ones are in the line. So is the present size of /dev/shm: a
+// smaller one could be too small.
 const howToChange = `
 to change it, as root; numbers are the present ones, N is yours:
   sysctl -w kernel.shmmax=N
@@ -121,7 +122,7 @@ to change it, as root; numbers are the present ones, N is yours:
   sysctl -w kernel.sem="%d %d %d %d"  # msl, mns, opm, mni
   mount -o remount,%s /dev/shm
   ulimit -l N  # memlock, in KiB, of this shell; limits.conf(5)
-sysctl -w is for this IPC namespace, until the next boot; sysctl.d(5) is for good
+sysctl -w is for this IPC namespace, until the next boot; else sysctl.d(5)
 `
 
 // shmLimit is the line for something that /dev/shm has, in units of size.

@@ -108,8 +108,8 @@ func (o *object) views(offset uint64) (all []view) {
 				continue
 			}
 			address := at.start + offset - at.offset
-			entry, err := behind(p.Pid, address)
-			all = append(all, view{p, address, at.perms, entry, err})
+			found, err := behind(p.Pid, address)
+			all = append(all, view{p, address, at.perms, found, err})
 		}
 	}
 	return all
@@ -185,10 +185,10 @@ func behind(pid int, address uint64) (page, error) {
 	if _, err := f.ReadAt(raw, at); err != nil {
 		return page{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
-	entry := binary.NativeEndian.Uint64(raw)
-	p := page{present: entry>>63 == 1, swapped: entry>>62&1 == 1}
+	bits := binary.NativeEndian.Uint64(raw)
+	p := page{present: bits>>63 == 1, swapped: bits>>62&1 == 1}
 	if p.present {
-		p.frame = entry & (1<<55 - 1)
+		p.frame = bits & (1<<55 - 1)
 	}
 	return p, nil
 }

@@ -26,11 +26,11 @@ func userName(uid uint32) string {
 
 // groupName is the same for a group. Only set asks, once.
 func groupName(gid uint32) string {
-	number := strconv.FormatUint(uint64(gid), 10)
-	if g, err := user.LookupGroupId(number); err == nil {
+	digits := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(digits); err == nil {
 		return printable(g.Name)
 	}
-	return number
+	return digits
 }
 
 // printable replaces what a terminal would not show as a letter: the name of

@@ -96,9 +96,9 @@ func (s *semSet) read() error {
 }
 
 // semctl is semctl(2), which golang.org/x/sys/unix lacks.
-func semctl(semid, num, command int, arg unsafe.Pointer) (int, error) {
+func semctl(semid, num, cmd int, arg unsafe.Pointer) (int, error) {
 	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semid),
-		uintptr(num), uintptr(command), uintptr(arg), 0, 0)
+		uintptr(num), uintptr(cmd), uintptr(arg), 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

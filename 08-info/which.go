@@ -58,14 +58,14 @@ func numberFlag(to *int, flagName, usage string, lowest uint64) {
 
 // wantOne ends the program unless the flags name one object.
 func wantOne() {
-	count := 0
+	named := 0
 	for _, isGiven := range []bool{given.key != 0, given.id >= 0,
 		given.name != ""} {
 		if isGiven {
-			count++
+			named++
 		}
 	}
-	if count == 1 {
+	if named == 1 {
 		return
 	} else if flag.Lookup("name") != nil {
 		wrongUsage("want one of -key, -id and -name")
