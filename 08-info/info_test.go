@@ -323,8 +323,8 @@ func TestSets(t *testing.T) {
 		<-ended
 	}()
 	end := time.Now().Add(10 * time.Second)
-	semID = s.ID
-	defer func() { semID = -1 }()
+	given.semID = s.ID
+	defer func() { given.semID = -1 }()
 	for ; s.waiting() != 1; time.Sleep(10 * time.Millisecond) {
 		now, err := findSet()
 		if err != nil || now == nil || time.Now().After(end) {

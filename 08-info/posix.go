@@ -20,7 +20,7 @@ const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 // whose names begin with sem. It opens none, for a program that asks for a
 // lease, to see whether it is the only one, would be told that it is not.
 func posixObjects() (all []*object) {
-	swapping, dev := swapInUse(), shmDevice("")
+	dev := shmDevice("")
 	// Where there is no directory, there are no objects. With the slash, it
 	// may be a link to another one. Programs make folders in it, too.
 	filepath.WalkDir(shmDir+"/", func(file string, f fs.DirEntry, _ error) (
@@ -31,9 +31,6 @@ func posixObjects() (all []*object) {
 		o, err := posixObject(strings.TrimPrefix(path.Clean(file), shmDir),
 			dev)
 		if err == nil {
-			if swapping {
-				o.Swapped = nil // some of what is resident may be there
-			}
 			all = append(all, o)
 		}
 		return
@@ -53,9 +50,9 @@ func posixObject(title string, dev uint64) (*object, error) {
 	return &object{
 		Kind: kindOf(title), Name: &title, Inode: &st.Ino, UID: &st.Uid,
 		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size),
-		Resident: new(uint64(st.Blocks) * 512), Swapped: new(uint64(0)),
-		Changed: unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
-		backing: backing{st.Dev, st.Ino}, path: shmDir + title,
+		Resident: new(uint64(st.Blocks) * 512), // or in swap
+		Changed:  unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
+		backing:  backing{st.Dev, st.Ino}, path: shmDir + title,
 		read: unixTime(st.Atim.Sec),
 	}, nil
 }
@@ -66,13 +63,6 @@ func kindOf(title string) string {
 		return kindSemaphore
 	}
 	return kindPOSIX
-}
-
-// swapInUse tells whether anything is swapped out. Then it is not known what
-// part of a file is: the kernel tells that only of a file that is open.
-func swapInUse() bool {
-	var info unix.Sysinfo_t
-	return unix.Sysinfo(&info) != nil || info.Totalswap != info.Freeswap
 }
 
 // statPOSIX shows a POSIX object in the manner of the tutorial.

@@ -23,9 +23,6 @@ var (
 	really bool
 	force  bool
 	reapOf *uint32 // a user, if not this one
-
-	semKey int
-	semID  = -1
 )
 
 func reapFlags() {
@@ -38,9 +35,9 @@ func reapFlags() {
 			reapOf, err = userID(s)
 			return err
 		})
-	numberFlag(&semKey, "semkey", "`key` of a semaphore set: only that, for "+
+	numberFlag(&given.semKey, "semkey", "`key` of a semaphore set: only that, for "+
 		"others are never taken", 1)
-	numberFlag(&semID, "semid", "`id` of a semaphore set: only that", 0)
+	numberFlag(&given.semID, "semid", "`id` of a semaphore set: only that", 0)
 	flag.BoolVar(&force, "force", false, "remove what you name although a "+
 		"process has used it that still runs, or may run")
 }
@@ -50,14 +47,9 @@ func reapFlags() {
 // of other users, none that was used lately, and looks again just before it
 // removes one.
 func reap(_ context.Context, stdout io.Writer) error {
-	namesObject := given.key != 0 || given.id >= 0 || given.name != ""
-	namesSet := semKey != 0 || semID >= 0
-	switch {
-	case namesSet && (namesObject || semKey != 0 && semID >= 0):
-		wrongUsage("want one of -key, -id, -name, -semkey and -semid")
-	case force && !namesObject && !namesSet:
-		wrongUsage("-force wants one of -key, -id, -name, -semkey and -semid")
-	case older < 0:
+	if named() > 1 || force && named() == 0 {
+		wantOne()
+	} else if older < 0 {
 		return errors.New("-older is out of range")
 	}
 	uid := uint32(os.Geteuid())
@@ -70,9 +62,9 @@ func reap(_ context.Context, stdout io.Writer) error {
 	var leftovers []*object
 	var err error
 	switch {
-	case namesSet:
+	case given.semKey != 0 || given.semID >= 0:
 		return reapSet(stdout, uid)
-	case namesObject:
+	case named() == 1:
 		leftovers, err = namedLeftover(uid)
 	default:
 		leftovers, err = allLeftovers(uid)
@@ -212,7 +204,8 @@ func reapSet(stdout io.Writer, uid uint32) error {
 func findSet() (*semSet, error) {
 	sets, err := semaphoreSets()
 	for _, s := range sets {
-		if s.ID == semID || semKey != 0 && int(s.Key) == semKey {
+		if s.ID == given.semID ||
+			given.semKey != 0 && int(s.Key) == given.semKey {
 			return s, err
 		}
 	}

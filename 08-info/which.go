@@ -16,13 +16,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// given is which object the flags name: the segment of a key, or of an id, or
-// the POSIX object of a name. The key 0 is none. The id -1 is none, since 0 is
-// the id of a segment.
+// given is which object the flags name: the segment of a key, or of an id; the
+// POSIX object of a name; or, in reap, a set of semaphores. The key 0 is none.
+// The id -1 is none, since 0 is the id of a segment.
 var given = struct {
-	key, id int
-	name    string
-}{id: -1}
+	key, id       int
+	name          string
+	semKey, semID int
+}{id: -1, semID: -1}
 
 func whichFlags() {
 	numberFlag(&given.key, "key", "`key` of the segment", 1)
@@ -56,21 +57,29 @@ func numberFlag(to *int, flagName, usage string, lowest uint64) {
 	})
 }
 
-// wantOne ends the program unless the flags name one object.
-func wantOne() {
-	named := 0
+// named is how many objects the flags name.
+func named() (n int) {
 	for _, isGiven := range []bool{given.key != 0, given.id >= 0,
-		given.name != ""} {
+		given.name != "", given.semKey != 0, given.semID >= 0} {
 		if isGiven {
-			named++
+			n++
 		}
 	}
-	if named == 1 {
+	return n
+}
+
+// wantOne ends the program unless the flags name one object.
+func wantOne() {
+	if named() == 1 {
 		return
-	} else if flag.Lookup("name") != nil {
-		wrongUsage("want one of -key, -id and -name")
 	}
-	wrongUsage("want one of -key and -id") // the command is about segments
+	var flags []string // that the command has
+	for _, title := range []string{"key", "id", "name", "semkey", "semid"} {
+		if flag.Lookup(title) != nil {
+			flags = append(flags, "-"+title)
+		}
+	}
+	wrongUsage("want one of " + strings.Join(flags, ", "))
 }
 
 // findAny returns the object that -key, -id or -name names.
