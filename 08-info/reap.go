@@ -35,8 +35,8 @@ func reapFlags() {
 			reapOf, err = userID(s)
 			return err
 		})
-	numberFlag(&given.semKey, "semkey", "`key` of a semaphore set: only that, for "+
-		"others are never taken", 1)
+	numberFlag(&given.semKey, "semkey", "`key` of a semaphore set: only "+
+		"that, for others are never taken", 1)
 	numberFlag(&given.semID, "semid", "`id` of a semaphore set: only that", 0)
 	flag.BoolVar(&force, "force", false, "remove what you name although a "+
 		"process has used it that still runs, or may run")
@@ -126,11 +126,11 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 		case tooYoung(o.used()) != "":
 			young++
 		default:
-			if why := o.keep(uid); why == "" {
-				leftovers = append(leftovers, o)
-			} else if err := kept(o, why); err != nil {
-				log.Print(err)
+			if why := o.keep(uid); why != "" {
+				kept(o, why)
+				continue
 			}
+			leftovers = append(leftovers, o)
 		}
 	}
 	if young > 0 {
@@ -150,13 +150,19 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 	return leftovers, nil
 }
 
-// kept says why something stays. If it has gone, that is no failure.
+// kept says why something stays. If it was named, that is a failure, unless it
+// has gone.
 func kept(what fmt.Stringer, why string) error {
 	if why == hasGone {
 		log.Printf("%v: %s", what, why)
 		return nil
 	}
-	return fmt.Errorf("%v: kept: %s", what, why)
+	err := fmt.Errorf("%v: kept: %s", what, why)
+	if named() == 1 {
+		return err
+	}
+	log.Print(err)
+	return nil
 }
 
 // show prints the leftovers. If nobody has seen them, none is removed.
@@ -190,7 +196,8 @@ func reapSet(stdout io.Writer, uid uint32) error {
 	if err != nil || !really {
 		return err
 	}
-	if why := s.keep(uid); why != "" { // it was some time ago that it was shown
+	// Some time has passed since it was shown: look again.
+	if why := s.keep(uid); why != "" {
 		return kept(s, why)
 	}
 	if err := s.remove(); err != nil {
