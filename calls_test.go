@@ -23,18 +23,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Calls of programs: before some of them the kernel asks this process what is
-// to become of them. It needs no right and nothing installed. See the user
-// notifications of seccomp(2). The faults are made so at the k-th call of a
-// program: strace counts for each thread, and the calls of a Go program wander
-// from thread to thread. And the labs hold a program at a call, to look at it.
+// Before some system calls of a program the kernel asks this process what to do
+// with the call. This needs no privilege, and no program such as strace. See the
+// user notifications of seccomp(2). TestFaults uses them to cause a fault at the
+// k-th call of a program. (strace counts the calls of each thread, but a Go
+// program makes its calls on changing threads.) The labs use them to hold a
+// program at a call, and look at it.
 
-// asked are the lists of what the kernel asks about: for the faults, and for
-// the labs by their numbers. Each question takes time, on a busy machine much
-// of it, so a list is as short as it can be.
+// asked are the lists of calls that the kernel asks about: one for the faults,
+// and one for each lab, by its number. Each question takes time, and on a busy
+// machine it takes long. So the lists are short.
 var asked = map[string]struct {
 	rules []rule
-	// Only a signal that kills ends the wait for an answer, where that can be had.
+	// Only a signal that kills ends the wait for an answer, from Linux 5.19 on.
 	killable bool
 }{
 	"faults": {rules: faultRules()},
@@ -44,8 +45,8 @@ var asked = map[string]struct {
 	"06":     {rules: rules06},
 }
 
-// A rule names a call: the kernel asks about it if the low half of an argument
-// stands the test.
+// A rule names a call. The kernel asks about it if the low half of one of its
+// arguments passes the test.
 type rule struct {
 	call  int
 	arg   int
@@ -68,7 +69,7 @@ var (
 	lacks   = test{0x45, true}
 )
 
-// filter is the program that the kernel runs at each call.
+// filter makes the program that the kernel runs at each call.
 func filter(rules []rule) (p []unix.SockFilter) {
 	const load, equal, ret = 0x20, 0x15, 0x06 // of 32 bits
 	const nr, arg0 = 0, 16
@@ -89,7 +90,8 @@ func filter(rules []rule) (p []unix.SockFilter) {
 	return append(p, unix.SockFilter{Code: ret, K: unix.SECCOMP_RET_ALLOW})
 }
 
-// setFilter has this thread, and what becomes of it, obey a filter.
+// setFilter sets a filter for this thread, and for all programs that it becomes
+// or starts.
 func setFilter(program []unix.SockFilter, flags uintptr) (fd int, err error) {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -104,8 +106,9 @@ func setFilter(program []unix.SockFilter, flags uintptr) (fd int, err error) {
 	return int(n), nil
 }
 
-// beAsked has the kernel ask whoever has the other end of a socket about the
-// calls of a list: of this thread, and of all that comes of it.
+// beAsked sets the filter of a list, and sends the listener through a socket.
+// The process at the other end is then asked about the calls of this thread, and
+// of all programs that it becomes or starts.
 func beAsked(list string, socket int) error {
 	program, flags := filter(asked[list].rules), uintptr(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 	if asked[list].killable {
@@ -122,7 +125,8 @@ func beAsked(list string, socket int) error {
 	return errors.Join(err, unix.Close(listener), unix.Close(socket))
 }
 
-// becomeWatched LIST PROGRAM ARGS... becomes a program whose calls are asked about.
+// becomeWatched is the program "watched": LIST PROGRAM ARGS... becomes PROGRAM.
+// The kernel asks about its calls.
 func becomeWatched(args []string) error {
 	if err := beAsked(args[0], 3); err != nil {
 		return err
@@ -130,8 +134,8 @@ func becomeWatched(args []string) error {
 	return syscall.Exec(args[1], args[2:], os.Environ())
 }
 
-// askedBy gives a program that is about to be started the socket for beAsked,
-// as the last of its files, and returns the other end.
+// askedBy gives a program that is not started yet the socket for beAsked, as the
+// last of its files. It returns the other end.
 func askedBy(cmd *exec.Cmd) (socket int, err error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -141,10 +145,10 @@ func askedBy(cmd *exec.Cmd) (socket int, err error) {
 	return fds[0], nil
 }
 
-// A listener is what the kernel asks through.
+// A listener is the file descriptor through which the kernel asks.
 type listener struct {
 	lock sync.Mutex
-	fd   int // -1 when nobody is left to be asked about
+	fd   int // -1 when the program and all that it started have ended
 }
 
 // listen waits until the program has sent its listener.
@@ -171,7 +175,8 @@ func listen(socket int) (*listener, error) {
 	return &listener{fd: got[0]}, nil
 }
 
-// A call is one that a thread is about to make. It waits for goOn or fail.
+// A call is a system call that a thread wants to make. The thread waits until
+// goOn or fail is called.
 type call struct {
 	nr       int
 	args     [6]uint64
@@ -180,8 +185,8 @@ type call struct {
 	listener *listener
 }
 
-// answer has decide look at each call, until the program, and all that it
-// started, has ended.
+// answer passes each call to decide, until the program has ended, and all that
+// it started.
 func (l *listener) answer(decide func(call)) {
 	defer func() {
 		l.lock.Lock()
@@ -205,13 +210,13 @@ func (l *listener) answer(decide func(call)) {
 			args          [6]uint64
 		}
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l.fd), unix.SECCOMP_IOCTL_NOTIF_RECV,
-			uintptr(unsafe.Pointer(&n))); errno == 0 { // or else the caller has just ended
+			uintptr(unsafe.Pointer(&n))); errno == 0 { // otherwise the caller has just ended
 			decide(call{int(n.nr), n.args, int(n.thread), n.id, l})
 		}
 	}
 }
 
-// goOn has the call made, and fail has it fail.
+// goOn lets the kernel make the call. fail makes the call fail.
 func (c call) goOn()                 { c.reply(0, unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE) }
 func (c call) fail(errno unix.Errno) { c.reply(-int32(errno), 0) }
 
@@ -224,7 +229,7 @@ func (c call) reply(err int32, flags uint32) {
 		err   int32
 		flags uint32
 	}{c.id, 0, err, flags}
-	for c.listener.fd >= 0 { // a signal may interrupt it, and a lost answer stops the program for ever
+	for c.listener.fd >= 0 { // after EINTR again: a lost answer stops the program for ever
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.listener.fd), unix.SECCOMP_IOCTL_NOTIF_SEND,
 			uintptr(unsafe.Pointer(&r))); errno != unix.EINTR {
 			return
@@ -232,7 +237,7 @@ func (c call) reply(err int32, flags uint32) {
 	}
 }
 
-// process is the one that the call's thread is one of.
+// process is the process of the thread that makes the call.
 func (c call) process() int {
 	if pid, _ := strconv.Atoi(statusField(c.thread, "Tgid")); pid != 0 {
 		return pid
@@ -240,19 +245,19 @@ func (c call) process() int {
 	return c.thread
 }
 
-// A holder holds calls of a program, and of all processes that it starts,
-// until the script releases them: a student's program does its work within
-// microseconds, and a look at it from outside would come too late.
+// A holder holds calls of a program, and of all processes that it starts, until
+// the script releases them. Without it a student's program would do its work
+// within microseconds, before the grader can look at it.
 type holder struct {
 	list    string
 	decider decider
 
 	lock  sync.Mutex
 	holds map[string]bool // the points at which calls are held from now on
-	was   map[string]bool // those at which one was held
+	was   map[string]bool // the points at which a call was held
 	held  []heldCall
-	first int       // the process of the first that was held
-	since time.Time // when that was
+	first int       // the process whose call was held first
+	since time.Time // when that call was held
 }
 
 type heldCall struct {
@@ -264,10 +269,10 @@ type heldCall struct {
 type decider interface {
 	points() []string                  // where a call can be held
 	at(c call) []string                // notes a call, and tells at which points it is
-	missing(name, point string) string // says what there is in place of a call that is held
+	missing(name, point string) string // says what was seen, if no call was held at the point
 }
 
-// newHolder makes one from the points of -hold=POINT,...
+// newHolder makes a holder from the points of -hold=POINT,...
 func newHolder(l *lab, points string) (*holder, error) {
 	h := &holder{list: l.number, holds: map[string]bool{}, was: map[string]bool{}}
 	if l.decider != nil {
@@ -282,7 +287,7 @@ func newHolder(l *lab, points string) (*holder, error) {
 	return h, nil
 }
 
-// decide holds a call, or has it made.
+// decide holds a call, or lets it be made.
 func (h *holder) decide(c call) {
 	h.lock.Lock()
 	defer h.lock.Unlock()
@@ -299,8 +304,8 @@ func (h *holder) decide(c call) {
 	c.goOn()
 }
 
-// release lets the calls at a point be made, or at all: those that are held,
-// and all later ones.
+// release lets the calls at a point be made, or at all points: those that are
+// held, and all later ones.
 func (h *holder) release(point string) {
 	h.lock.Lock()
 	defer h.lock.Unlock()
@@ -339,8 +344,8 @@ func lookHeld(_ *session, h *holder, d decider, args []string) (bool, string, er
 	return false, d.missing(args[0], point), nil
 }
 
-// watched are the calls that are asked for, by number, and the errors that
-// are made up for them: of the manual's those that any program must expect.
+// watched are the calls for the faults, by number, with the errors that the test
+// makes them return. Any program must expect these errors of the manual.
 var watched = map[int]struct {
 	name   string
 	errors []unix.Errno
@@ -368,20 +373,20 @@ var watched = map[int]struct {
 
 func errnos(all ...unix.Errno) []unix.Errno { return all }
 
-// removes tells whether it is a call that removes an object: if it fails, the
-// object stays, and nobody can do anything about that.
+// removes tells whether a call removes an object. If such a call fails, the
+// object stays, and the program cannot help it.
 func (c call) removes() bool {
 	return c.nr == unix.SYS_UNLINKAT ||
 		c.nr == unix.SYS_SHMCTL && c.args[1]&0xff == unix.IPC_RMID ||
 		c.nr == unix.SYS_SEMCTL && c.args[2]&0xff == unix.IPC_RMID
 }
 
-// A fate is what becomes of a call. With the zero fate it is simply made.
+// A fate says what happens at a call. The zero fate lets it be made as usual.
 type fate struct {
-	kill  bool
-	pause time.Duration // the call is made after that;
-	stop  bool          // ... and the program is stopped meanwhile
-	err   unix.Errno    // the call fails
+	kill  bool          // the process is killed
+	pause time.Duration // the call is made after a pause
+	stop  bool          // the process is stopped during the pause
+	err   unix.Errno    // the call fails with this error
 }
 
 func (f fate) String() string {
@@ -398,10 +403,9 @@ func (f fate) String() string {
 	return "as usual"
 }
 
-// watch makes the program ask oracle about each of its calls. The oracle is
-// called for one after the other. It is to be called before cmd.Start, and
-// what it returns after that; gone is closed when no process is left of it and
-// of those that it started.
+// watch asks oracle about each call of a program, one call after the other. Call
+// watch before cmd.Start, and the function that it returns after cmd.Start. The
+// channel gone is closed when the program has ended, and all that it started.
 func watch(cmd *exec.Cmd, oracle func(call) fate) (started func() (gone chan struct{}), err error) {
 	socket, err := askedBy(cmd) // its file 3
 	if err != nil {
@@ -422,7 +426,7 @@ func watch(cmd *exec.Cmd, oracle func(call) fate) (started func() (gone chan str
 	}, nil
 }
 
-// meet has a call meet its fate.
+// meet asks oracle about a call, and does what it says.
 func (c call) meet(oracle func(call) fate) {
 	if !c.worthwhile() {
 		c.goOn()
@@ -447,9 +451,9 @@ func (c call) meet(oracle func(call) fate) {
 	}
 }
 
-// worthwhile leaves out what the start of any program does: of files it opens
-// and maps only those of shared memory are worth it, and what the kernel says
-// about that.
+// worthwhile leaves out calls that every program makes when it starts. Of the
+// files that are opened or mapped, only those of shared memory count, and the
+// kernel's tables of it.
 func (c call) worthwhile() bool {
 	if c.nr == unix.SYS_MMAP {
 		file, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", c.thread, c.args[4]))
@@ -463,8 +467,8 @@ func (c call) worthwhile() bool {
 		bytes.HasPrefix(path, []byte("/proc/sysvipc"))
 }
 
-// forbidLocks ERRNO PROGRAM ARGS... becomes the program, whose leases and OFD
-// locks fail, as some sandboxes have it.
+// forbidLocks is the program "forbid-locks": ERRNO PROGRAM ARGS... becomes
+// PROGRAM. Its leases and OFD locks fail with ERRNO, as in some sandboxes.
 func forbidLocks(args []string) error {
 	errno := map[string]unix.Errno{"EPERM": unix.EPERM, "EINVAL": unix.EINVAL,
 		"ENOSYS": unix.ENOSYS}[args[0]]
@@ -486,9 +490,9 @@ func forbidLocks(args []string) error {
 	return syscall.Exec(path, args[1:], os.Environ())
 }
 
-// faultRules asks about all calls in watched, but for what the Go runtime does
-// for itself: mapping memory that is no file's, futexes of one process, writes
-// to what is no output.
+// faultRules are the rules for all calls in watched. They leave out what the Go
+// runtime does for itself: it maps memory without a file, uses futexes within one
+// process, and writes to files that are no output.
 func faultRules() (rules []rule) {
 	only := map[int]rule{
 		unix.SYS_FUTEX: {arg: 1, test: atMost, value: 1}, // FUTEX_WAIT and FUTEX_WAKE, not private

@@ -25,13 +25,14 @@ const (
 	scriptTime = time.Minute      // a program that takes longer hangs
 	untilTime  = 20 * time.Second // how long "until" waits
 
-	// A tick is how often a test looks for what it waits for. Patience is
-	// counted in ticks: a machine that is busy, or that stands still for
-	// a while, holds up the programs and the ticks alike.
+	// A tick is the time from one look to the next, while a test waits.
+	// Patience is counted in ticks: a busy machine delays the programs and
+	// the ticks alike.
 	tick = 10 * time.Millisecond
 )
 
-// eventually looks until something is so, for so long, and tells whether it was.
+// eventually looks again and again whether something is so, as long as patience
+// lasts. It tells whether it was so.
 func eventually(patience time.Duration, seen func() bool) bool {
 	for ; !seen(); patience -= tick {
 		if patience <= 0 {
@@ -50,20 +51,20 @@ type process struct {
 	keyboard *os.File      // writes to its standard input, or nil
 	ended    chan struct{} // closed when it has been waited for
 	captured [2]*capture   // its output, in a lab
-	told     int           // how many steps a peer was told
-	removes  bool          // it was told to remove something
+	told     int           // how many steps a peer was told to do
+	removes  bool          // one of these steps removes something
 	holds    bool          // the last step was a P
-	locks    bool          // it was told to lock a mutex, and not to unlock it
-	toldAt   time.Time     // when it was told the last one
-	started  time.Time     // in a lab
-	pid      int           // as it sees it itself, in a lab
-	woke     int           // when it was first asked how often it woke up, plus 1
-	asked    int           // how often it was asked whether it idles
+	locks    bool          // it was told to lock a mutex, and not yet to unlock it
+	toldAt   time.Time     // when it was told the last step
+	started  time.Time     // when it was started, in a lab
+	pid      int           // its pid in its own PID namespace, in a lab
+	woke     int           // its wake-ups when the script asked first, plus 1
+	asked    int           // how often the script asked whether it idles
 	holder   *holder       // holds its calls, if it was started with -hold
-	children []int         // file descriptors of what were its children, in a lab
+	children []int         // pidfds of the children that it had at a signal, in a lab
 }
 
-// startProcess starts it; its output goes to dir/name.out and dir/name.err.
+// startProcess starts a program. Its output goes to dir/name.out and dir/name.err.
 func startProcess(cmd *exec.Cmd, dir, name string) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{}),
 		out: filepath.Join(dir, name+".out"), err: filepath.Join(dir, name+".err")}
@@ -88,14 +89,15 @@ func startProcess(cmd *exec.Cmd, dir, name string) (*process, error) {
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	go func() { // at once: a zombie would look like a process that lives
+	go func() { // wait at once: a zombie looks like a process that runs
 		cmd.Wait()
 		close(p.ended)
 	}()
 	return p, nil
 }
 
-// within waits for its end, for so long, and tells whether it came.
+// within waits for the end of a process as long as patience lasts. It tells
+// whether the process has ended.
 func (p *process) within(patience time.Duration) bool {
 	for ; patience > 0; patience -= tick {
 		select {
@@ -112,7 +114,8 @@ func (p *process) within(patience time.Duration) bool {
 	}
 }
 
-// kill tells whether it has ended then: the kernel may keep it.
+// kill kills a process. It tells whether the process has ended: it may be stuck
+// in the kernel.
 func (p *process) kill() bool {
 	p.cmd.Process.Kill()
 	return p.within(untilTime)
@@ -129,7 +132,8 @@ func (p *process) output(which int, file string) string {
 	return string(text)
 }
 
-// status is its exit status or the name of the signal that ended it.
+// status is the exit status of a process, or the name of the signal that ended
+// it, or "running".
 func (p *process) status() string {
 	if !p.within(0) {
 		return "running"
@@ -140,7 +144,8 @@ func (p *process) status() string {
 	return strconv.Itoa(p.cmd.ProcessState.ExitCode())
 }
 
-// panicked tells whether it crashed: that exits with 2, as wrong usage does.
+// panicked tells whether a Go program has crashed. Its exit status is then 2, as
+// with wrong usage, so the text must tell.
 func (p *process) panicked() bool {
 	text := p.stderr()
 	return strings.Contains(text, "\ngoroutine ") || strings.Contains(text, "DATA RACE")
@@ -151,7 +156,7 @@ func (p *process) String() string {
 		strings.Join(p.cmd.Args, " "), p.status(), elide(p.stdout()), elide(p.stderr()))
 }
 
-// A session is what a script's own commands work on.
+// A session is what our own commands of a script work on.
 type session struct {
 	world    *world
 	running  map[string]*process
@@ -162,7 +167,7 @@ type session struct {
 
 type command = func(ts *testscript.TestScript, neg bool, args []string)
 
-// commands are those that testscript lacks; testdata/README.md lists them.
+// commands are our own commands. testdata/README.md lists them.
 func commands() map[string]command {
 	usages := map[string]struct {
 		usage string
@@ -239,13 +244,13 @@ func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, 
 		ts.Check(err)
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
-		cmd.Dir = "/" // the script's own directory is not for others
+		cmd.Dir = "/" // another user may not enter the script's own directory
 	}
 	return cmd, keyboard
 }
 
-// openInput opens a file for a program to read, or, without a name, a pipe,
-// of which it returns the other end, too. Both are closed at the script's end.
+// openInput opens a file for a program to read. Without a name it makes a pipe,
+// and returns the other end, too. Both are closed at the script's end.
 func (s *session) openInput(ts *testscript.TestScript, file string) (stdin, keyboard *os.File) {
 	var err error
 	if file == "" {
@@ -361,7 +366,8 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// does tells, each time that it is called, whether a program does something.
+// does returns a function that tells whether a program does something. It may be
+// called many times.
 func (p *process) does(ts *testscript.TestScript, what string, args []string) func() bool {
 	pid := p.cmd.Process.Pid
 	last, count := -1, 0
@@ -389,7 +395,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 	case "stands": // it has not been woken up for a while
 		return func() bool {
 			now := switches(pid)
-			if count++; now != last || !idle(pid, "ST") { // or it has not run yet
+			if count++; now != last || !idle(pid, "ST") { // it runs, or has not run yet
 				last, count = now, 0
 			}
 			return count == 20
@@ -421,8 +427,8 @@ func idle(pid int, states string) bool {
 	return len(tasks) > 0
 }
 
-// switches counts how often the threads of a process went to wait. A program
-// that looks again and again is known by it.
+// switches counts how often the threads of a process began to wait. The number
+// grows while a program looks again and again.
 func switches(pid int) (n int) {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
 	for _, dir := range tasks {
@@ -461,7 +467,7 @@ func parseKey(ts *testscript.TestScript, text string) int {
 	return int(key)
 }
 
-// segment lets a script play the other process, byte by byte.
+// segment lets a script play another process, byte by byte.
 func (s *session) segment(ts *testscript.TestScript, args []string) {
 	verb, key := args[0], args[1]
 	number := func(i int) int {
@@ -521,7 +527,7 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 	case "int32": // segment int32 KEY OFFSET VALUE [NAME]
 		word := (*int32)(unsafe.Pointer(&mem[number(2)]))
 		atomic.StoreInt32(word, int32(number(3)))
-		if len(args) > 4 { // again and again, until NAME ends, which writes there, too
+		if len(args) > 4 { // again and again until NAME ends: others write there, too
 			p := s.process(ts, args[4])
 			for end := time.Now().Add(untilTime); !p.within(0) && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
@@ -558,7 +564,7 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("semget %#x failed", key)
 		}
 		for num, n := range numbers {
-			if n != 0 { // as it is anyway: without values, no semop is seen
+			if n != 0 { // a new semaphore is 0 already: no semop is made for it
 				add(num, n)
 			}
 		}
@@ -589,14 +595,15 @@ func (s *session) letters(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// nothingLeft looks at once for what is looked for at every script's end.
+// nothingLeft checks now what is checked at the end of every script.
 func (s *session) nothingLeft(ts *testscript.TestScript, args []string) {
 	if left := s.world.left(); len(left) > 0 {
 		ts.Fatalf("left behind: %s", strings.Join(left, " "))
 	}
 }
 
-// end kills what the script has left running, and looks for what it left.
+// end kills the programs that the script has left running, and looks for the
+// objects that were left.
 func (s *session) end(t testscript.T) {
 	result := t.(interface {
 		Failed() bool

@@ -19,12 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A looker asks something of the kernel: it says whether it is so, and puts
-// into words what is.
+// A looker evaluates a condition. It tells whether the condition holds, and says
+// in words what was seen.
 type looker = func(s *session, args []string) (is bool, state string, err error)
 
-// conditions are what the scripts of a lab can look at, by their usage. Some
-// labs have more of them.
+// conditions are those of the labs' scripts, by their usage. Some labs add more.
 var conditions = map[string]looker{
 	"segment KEY":                     ofSegment(lookSegment),
 	"segments OP N":                   lookSegments,
@@ -148,9 +147,9 @@ type object struct {
 	name      string
 }
 
-// foreign are the objects that were there before the script began: without
-// namespaces, those of others. They do not count. One script is run at a time
-// then.
+// foreign are the objects that were there before the script began. Without
+// namespaces these belong to others, and do not count. One script is run at a
+// time then.
 var foreign map[object]bool
 
 func objectsNow() (now map[object]bool) {
@@ -191,8 +190,8 @@ func (g segmentState) String() string {
 	return fmt.Sprintf("one with key %#x, %d bytes", g.key, g.desc.Segsz)
 }
 
-// findSegment finds a segment by its key; without it, it says what is there.
-// "any" stands for the only segment.
+// findSegment finds a segment by its key. If there is none, it says what there is
+// instead. "any" stands for the only segment.
 func findSegment(text string) (g segmentState, state string, err error) {
 	all := segmentsNow()
 	if text == "any" {
@@ -257,7 +256,7 @@ func lookProperty(what, format string, value func(segmentState) int64) looker {
 	})
 }
 
-// belongs tells whether a process is, or was, one of a program's.
+// belongs tells whether a process belongs to a program, or did.
 func (s *session) belongs(pid int, name string) bool {
 	p := s.named(name)
 	return p != nil && (pid == p.cmd.Process.Pid || slices.Contains(tree(p.cmd.Process.Pid), pid))
@@ -298,10 +297,10 @@ func lookMaps(s *session, args []string) (bool, string, error) {
 	return false, fmt.Sprintf("%s has not attached segment %s", args[0], args[1]), nil
 }
 
-// An area is a part of a process's memory. See proc_pid_maps(5).
+// An area is a part of the memory of a process. See proc_pid_maps(5).
 type area struct {
 	from, to uint64
-	segment  int // the id of the segment that it is, or -1
+	segment  int // the id of the segment that is mapped there, or -1
 }
 
 func areas(pid int) (all []area) {
@@ -320,12 +319,12 @@ func areas(pid int) (all []area) {
 	return all
 }
 
-// segmentsOf are the areas where a process has System V segments.
+// segmentsOf are the areas in which a process has attached System V segments.
 func segmentsOf(pid int) []area {
 	return slices.DeleteFunc(areas(pid), func(a area) bool { return a.segment < 0 })
 }
 
-// mapping is where a process has a segment, by its id.
+// mapping is the address at which a process has attached a segment, by its id.
 func mapping(pid, id int) (address uint64, ok bool) {
 	for _, a := range segmentsOf(pid) {
 		if a.segment == id {
@@ -344,8 +343,8 @@ func memoryOf(pid int, address uint64, into []byte) (n int) {
 	return n
 }
 
-// contents is what a segment holds now. It is read from the memory of a
-// process that has attached the segment: an attach would be seen.
+// contents is what a segment holds now. It reads the memory of a process that
+// has attached the segment: an attach of its own would change the segment's state.
 func (s *session) contents(key string) (text []byte, state string, err error) {
 	g, state, err := findSegment(key)
 	if state != "" || err != nil {
@@ -362,7 +361,7 @@ func (s *session) contents(key string) (text []byte, state string, err error) {
 			}
 		}
 	}
-	if g.desc.Nattch > 0 { // by a process that has just ended, or come
+	if g.desc.Nattch > 0 { // attached by a process that has just ended, or just come
 		now, state, err := findSegment(key)
 		if state != "" || err != nil || now.id != g.id {
 			return nil, "the segment " + key + " has gone", err
@@ -432,7 +431,7 @@ func lookText(s *session, args []string) (bool, string, error) {
 	if state != "" || err != nil {
 		return false, state, err
 	}
-	return string(part) == args[2], fmt.Sprintf("at offset %s of the segment stands %s",
+	return string(part) == args[2], fmt.Sprintf("at offset %s of the segment is %s",
 		args[1], short(string(part))), nil
 }
 
@@ -489,7 +488,7 @@ func lookSemaphoreCount(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("the set %s has %d semaphores", args[0], n), err
 }
 
-// lookSemaphore looks with semctl GETVAL, GETNCNT or GETZCNT.
+// lookSemaphore looks at a semaphore with semctl GETVAL or GETNCNT.
 func lookSemaphore(what string, command uintptr) looker {
 	return func(s *session, args []string) (bool, string, error) {
 		id, state, err := findSemaphores(args[0])
@@ -546,8 +545,8 @@ func lookOutput(which int) looker {
 	}
 }
 
-// patternInWords is a regular expression of a script as a student reads it:
-// what is missing.
+// patternInWords is a regular expression as a student should read it, without its
+// special characters at both ends.
 func patternInWords(pattern string) string {
 	pattern = strings.TrimSuffix(strings.TrimPrefix(pattern, "^"), "$")
 	return short(strings.TrimSuffix(pattern, "+"))
@@ -569,7 +568,7 @@ func lookStatus(s *session, p *process, args []string) (bool, string, error) {
 	return is, args[0] + " " + ending(got), nil
 }
 
-// calls are the names of those that programs wait in.
+// calls are the names of the system calls in which programs wait.
 var calls = map[int]string{
 	unix.SYS_SEMOP: "semop", unix.SYS_SEMTIMEDOP: "semop", unix.SYS_FUTEX: "futex",
 	unix.SYS_READ: "read", unix.SYS_WRITE: "write", unix.SYS_WRITEV: "write", unix.SYS_WAIT4: "wait", unix.SYS_WAITID: "wait",
@@ -578,7 +577,7 @@ var calls = map[int]string{
 }
 
 func init() {
-	if runtime.GOARCH == "amd64" { // the older calls, and restart_syscall
+	if runtime.GOARCH == "amd64" { // older calls, and restart_syscall
 		maps.Copy(calls, map[int]string{7: "poll", 23: "poll", 232: "poll", 34: "sleep", 219: "sleep"})
 	}
 }
@@ -607,7 +606,7 @@ func waiting(pid int) (all [][]uint64) {
 	return all
 }
 
-// waitsIn names them, for a program and its children.
+// waitsIn names the calls in which a program and its children wait.
 func waitsIn(pid int) (names []string) {
 	for _, pid := range tree(pid) {
 		for _, call := range waiting(pid) {
@@ -644,8 +643,8 @@ func lookProcesses(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("%s consists of %d processes", args[0], n), err
 }
 
-// lookCrashed tells whether a program, other than a peer, has been ended for
-// its use of memory.
+// lookCrashed tells whether a program, other than a peer, was ended by SIGSEGV or
+// SIGBUS.
 func lookCrashed(s *session, _ []string) (bool, string, error) {
 	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
 		for name, p := range programs {

@@ -20,13 +20,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestFaults causes what can go wrong while programs run: at one or two points
-// of each pair of programs, and with -long at every call that they make. The
-// table in testdata/README.md says what must hold then.
+// TestFaults causes faults while programs run. Without -long it does so at one or
+// two points of each pair of programs, with -long at every call that they make.
+// The table in testdata/README.md says what must happen then.
 func TestFaults(t *testing.T) {
 	needWorlds(t)
 	if raceEnabled() && !*long {
-		t.Skip("with -long, or without -race: so many programs take too long")
+		t.Skip("with -race the faults are only caused with -long: they take too long")
 	}
 	t.Parallel()
 	for _, f := range faults() {
@@ -37,18 +37,18 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// A fault is something that can go wrong, and that is caused on purpose.
+// A fault is something that goes wrong, because the test causes it.
 type fault struct {
 	name  string // such as killed/01-writer-reader
-	needs string // a condition, if not empty
+	needs string // a condition that must hold, or empty
 	do    func(*experiment)
 }
 
-// cause causes it, unless this machine cannot.
+// cause causes a fault, if this machine can.
 func (f fault) cause(x *experiment) {
 	if f.needs != "" {
 		if ok, err := condition(f.needs); !ok || err != nil {
-			x.Skip("needs", f.needs, err)
+			x.Skip("needs the condition", f.needs, err)
 		}
 	}
 	f.do(x)
@@ -77,8 +77,8 @@ func faults() []fault {
 	return all
 }
 
-// causeBroken causes a fault to the programs in these directories, to see it
-// noticed.
+// causeBroken causes a fault to the programs in these directories, one of which
+// is broken. The recorder shows whether this was noticed.
 func causeBroken(t *testing.T, name string, path []string) *recorder {
 	all := faults()
 	i := slices.IndexFunc(all, func(f fault) bool { return f.name == name })
@@ -95,10 +95,10 @@ func causeBroken(t *testing.T, name string, path []string) *recorder {
 // An experiment is a fault that is being caused.
 type experiment struct {
 	tester
-	path  []string // directories of programs: the first that has one counts
+	path  []string // directories with programs; the first that has a program counts
 	dir   string   // for their output
-	long  bool     // at many points
-	once  bool     // until one fails
+	long  bool     // cause it at many points
+	once  bool     // stop at the first failure
 	mutex sync.Mutex
 	runs  int
 }
@@ -110,7 +110,7 @@ type tester interface {
 	Skip(args ...any)
 }
 
-// each does something with each of many, a few at once, each in its world.
+// each calls do for all elements, a few at once, each in a world of its own.
 func each[T any](x *experiment, all []T, do func(T) error) {
 	next := make(chan T)
 	var workers sync.WaitGroup
@@ -138,7 +138,7 @@ func each[T any](x *experiment, all []T, do func(T) error) {
 // inWorld does something in a world of its own, which must be empty again.
 func (x *experiment) inWorld(do func() error) error {
 	result := make(chan error)
-	go func() { // whose thread ends with it
+	go func() { // the world ends with this goroutine and its thread
 		w, err := newWorld(x)
 		if err == nil {
 			err = do()
@@ -151,22 +151,21 @@ func (x *experiment) inWorld(do func() error) error {
 	return <-result
 }
 
-// A pair is two programs that belong together, or one alone. Both end with 0
-// unless something is done to them. The programs are named LESSON/PROGRAM, a
-// lesson by its number.
+// A pair is two programs that work together, or a single program. Without a fault
+// both end with 0. A program is named LESSON/PROGRAM, the lesson by its number.
 type pair struct {
 	name string
-	a, b string // commands; b is empty if there is one alone
+	a, b string // commands; b is empty for a single program
 
-	together bool                 // they start together; else b waits for a first
-	stdin    string               // what a reads; if empty, input ends when b has ended
-	enter    string               // input of both ends when both have printed this
-	slow     string               // flags for a, so that a pause of 3 s is no miss
-	before   string               // a command that makes what it needs
-	after    string               // a command that removes what is to stay
-	names    bool                 // its next run may name ipcrm as the cure
-	cure     bool                 // ... and helps a process that waits for a dead one
-	check    func(*process) error // what b, or one alone, has printed
+	together bool                 // both start at once; otherwise b waits for a first
+	stdin    string               // input of a; if empty, its input ends when b has ended
+	enter    string               // the input of both ends when both have printed this
+	slow     string               // flags for a: after a pause of 3 s, b must miss nothing
+	before   string               // a command that makes what the pair needs
+	after    string               // a command that removes what the pair leaves on purpose
+	names    bool                 // the next run may fail, and name ipcrm as the cure
+	cure     bool                 // the command after also ends a wait for a dead process
+	check    func(*process) error // checks the output of b, or of a single program
 }
 
 func prints(text string) func(*process) error {
@@ -199,7 +198,7 @@ func pairs() []pair {
 		command := "04/04-semaphore-counter -work 20ms -sync " + sync
 		all = append(all, pair{name: "04-" + sync, check: prints("Updated count"), together: true,
 			a: command, b: command, after: command + " -rm",
-			cure: sync == "posix"}) // which does not know its holder
+			cure: sync == "posix"}) // a POSIX semaphore does not know its holder
 	}
 	for _, sync := range []string{"normal", "robust"} {
 		all = append(all, pair{name: "05-" + sync, check: prints("Final counter = 60 (expected 60)"),
@@ -221,8 +220,8 @@ var noPair = map[string]string{
 		"compare-left kill these",
 }
 
-// notInPairs lists the programs that are neither in a pair nor an exception,
-// and the exceptions that are no longer any.
+// notInPairs lists the programs that are neither in a pair nor an exception, and
+// the exceptions that are out of date.
 func notInPairs(programs []string, pairs []pair, exceptions map[string]string) (wrong []string) {
 	paired := map[string]bool{}
 	for _, p := range pairs {
@@ -260,7 +259,7 @@ func TestPairs(t *testing.T) {
 	for _, wrong := range notInPairs(programs, pairs(), noPair) {
 		t.Error(wrong)
 	}
-	// And it can fail.
+	// Show that the check can fail.
 	for _, c := range []struct {
 		programs   []string
 		exceptions map[string]string
@@ -282,10 +281,10 @@ func TestPairs(t *testing.T) {
 
 const both = 2
 
-// A point is where something is done to one of a pair: at its n-th call of
-// this name, or from its start on.
+// A point is where the test does something to a program of a pair: at its n-th
+// call of this name, or at its start.
 type point struct {
-	side   int // 0 is a, 1 is b, or both
+	side   int // 0 for a, 1 for b, or both
 	name   string
 	n      int
 	fate   fate
@@ -305,11 +304,11 @@ func (x *experiment) find(program string) string {
 			return files[0]
 		}
 	}
-	return program // and starting it fails
+	return program // it does not exist, so starting it fails
 }
 
-// start starts LESSON/PROGRAM ARG... . Its input does not end by itself, but
-// for what is given.
+// start starts the command LESSON/PROGRAM ARG... with this input. With an empty
+// stdin its input does not end before p.keyboard is closed.
 func (x *experiment) start(command string, change func(*exec.Cmd), stdin string) (*process, error) {
 	words := strings.Fields(command)
 	cmd := exec.Command(x.find(words[0]), words[1:]...)
@@ -342,7 +341,7 @@ func (x *experiment) start(command string, change func(*exec.Cmd), stdin string)
 	return p, nil
 }
 
-// run runs a command that is to end with one of these statuses.
+// run runs a command, which must end with one of these statuses.
 func (x *experiment) run(command string, change func(*exec.Cmd), statuses ...string) error {
 	p, err := x.start(command, change, "")
 	if err != nil {
@@ -356,10 +355,11 @@ func (x *experiment) run(command string, change func(*exec.Cmd), statuses ...str
 	return nil
 }
 
-// How long a whole run may take, or what takes 2 s, on a machine that is busy.
+// How long a whole run may take on a busy machine, and how long may take what a
+// program promises to do within 2 s.
 const patience, slack = 15 * time.Second, 6 * time.Second
 
-// seen waits until it has printed a text, or has ended without.
+// seen waits until a process has printed a text, or has ended.
 func (p *process) seen(text string) bool {
 	eventually(untilTime, func() bool {
 		return strings.Contains(p.stdout()+p.stderr(), text) || p.within(0)
@@ -367,8 +367,8 @@ func (p *process) seen(text string) bool {
 	return strings.Contains(p.stdout()+p.stderr(), text)
 }
 
-// is checks that it has ended with one of these, without a panic, and with a
-// reason if it failed.
+// is checks that a process has ended with one of these statuses, without a panic,
+// and that it has given a reason if it failed.
 func (p *process) is(statuses ...string) error {
 	switch status := p.status(); {
 	case p.panicked():
@@ -381,16 +381,16 @@ func (p *process) is(statuses ...string) error {
 	return nil
 }
 
-// A trial is a pair that runs, with something done at a point.
+// A trial is a pair that runs, with a fault at a point.
 type trial struct {
 	*experiment
 	pair
 	at   point
 	runs [2]*process
-	gone <-chan struct{} // closed when nothing is left of a watched program
+	gone <-chan struct{} // closed when a watched program and its children have ended
 
-	calls   map[string]int // of the side where the point is, by name
-	removes bool           // the point is a call that removes something
+	calls   map[string]int // the calls made so far on the side of the point, by name
+	removes bool           // the call at the point removes something
 }
 
 // begin starts a pair.
@@ -417,7 +417,8 @@ func (x *experiment) begin(p pair, at point, flags string) (t *trial, err error)
 	return t, err
 }
 
-// startSide starts one of the pair; if the point is there, it is watched.
+// startSide starts one program of the pair, and watches its calls if the point is
+// on its side.
 func (t *trial) startSide(side int, command string) (*process, error) {
 	stdin := ""
 	if side == 0 {
@@ -448,8 +449,7 @@ func (t *trial) startSide(side int, command string) (*process, error) {
 	return p, err
 }
 
-// endInput ends the input of the programs when they have done what they do
-// before that.
+// endInput ends the input of the programs when they have done their work.
 func (t *trial) endInput() {
 	for side, p := range t.runs {
 		switch other := t.runs[1-side]; {
@@ -473,8 +473,8 @@ func (t *trial) all() []*process {
 	return slices.DeleteFunc(t.runs[:], func(p *process) bool { return p == nil })
 }
 
-// asUsual checks that both end with 0 and have done what they are for, and
-// removes what is to stay.
+// asUsual checks that both programs end with 0 and have done their work. Then it
+// removes what they leave on purpose.
 func (t *trial) asUsual() error {
 	for _, p := range t.all() {
 		p.within(patience)
@@ -499,8 +499,8 @@ func (t *trial) end() {
 	}
 }
 
-// suffer runs the pair with something done at each point, which both must
-// cope with; and then once more.
+// suffer runs the pair once for each point, with the fault at that point, and
+// then once more without a fault.
 func (x *experiment) suffer(p pair, points []point) {
 	each(x, points, func(at point) error {
 		flags := ""
@@ -522,8 +522,8 @@ func (x *experiment) suffer(p pair, points []point) {
 	})
 }
 
-// nextRun runs the pair with nothing done. Lessons 06 and 07 have no leftover
-// rule: what a kill in their first instant has left, they name the cure for.
+// nextRun runs the pair without a fault. Lessons 06 and 07 have no leftover rule:
+// if a kill in their first moment has left a segment, they name the cure.
 func (x *experiment) nextRun(p pair) error {
 	t, err := x.begin(p, point{side: both}, "")
 	defer t.end()
@@ -543,7 +543,7 @@ func (x *experiment) nextRun(p pair) error {
 	return nil
 }
 
-// cope checks that nobody hangs, panics or leaves anything.
+// cope checks that no program hangs, panics, or leaves an object.
 func (t *trial) cope() error {
 	if t.at.fate.pause > 0 || t.at.fate.err == unix.EINTR || t.at.side == both {
 		return t.asUsual()
@@ -560,7 +560,7 @@ func (t *trial) cope() error {
 		if t.at.fate.kill || other == nil {
 			return fmt.Errorf("hangs: %v", victim)
 		}
-		// It has begun once more, and what the other had is gone.
+		// The victim has started again, and the other one's object is gone.
 		return t.outlives(other, victim)
 	}
 	if err := t.outlives(victim, other); err != nil {
@@ -570,7 +570,7 @@ func (t *trial) cope() error {
 		return err
 	}
 	if t.gone != nil && !eventually(slack, func() bool { return closed(t.gone) }) {
-		return fmt.Errorf("a child of it is still there: %v", victim)
+		return fmt.Errorf("a child of it still runs: %v", victim)
 	}
 	if left := objects(); haveWorlds && len(left) > 0 && !t.at.fate.kill && !t.removes && t.after == "" {
 		return fmt.Errorf("left behind: %v\n%v\n%v", left, victim, other)
@@ -590,8 +590,8 @@ func closed(c <-chan struct{}) bool {
 	}
 }
 
-// outlives checks that the other of the pair ends soon after the victim; or
-// that it waits for the next, and does with that what it is for.
+// outlives checks that the other program ends soon after the victim, or that it
+// waits for the next one, and works with that as usual.
 func (t *trial) outlives(victim, other *process) error {
 	if other == nil {
 		return nil
@@ -616,17 +616,17 @@ func (t *trial) outlives(victim, other *process) error {
 	}
 	again.end()
 	if err != nil {
-		return fmt.Errorf("with another in the place of the victim: %w", err)
+		return fmt.Errorf("with another program instead of the victim: %w", err)
 	}
 	return nil
 }
 
-// A kind is what can happen at a call.
+// A kind is a kind of fault at a call.
 type kind struct {
 	name  string
-	fates func(name string) []fate
-	few   int // of the same call, with -long
-	short int // points, without
+	fates func(name string) []fate // for a call of this name
+	few   int                      // with -long, at so many calls of the same name
+	short int                      // without -long, at so many points
 }
 
 func kinds() []kind {
@@ -648,13 +648,13 @@ func kinds() []kind {
 	}
 }
 
-// atCalls lets it happen at the calls of both of a pair. It finds these by
-// running the pair once, with nothing done.
+// atCalls causes faults of a kind at the calls of both programs of a pair. It
+// finds these calls by running the pair once, without a fault.
 func atCalls(x *experiment, p pair, k kind) {
 	sides := []int{0, 1}
 	if p.b == "" {
 		sides = sides[:1]
-	} else if !x.long { // the one or the other, as the name has it
+	} else if !x.long { // one of the two, chosen by the length of the name
 		sides = sides[len(k.name+p.name)%2:][:1]
 	}
 	var points []point
@@ -665,9 +665,9 @@ func atCalls(x *experiment, p pair, k kind) {
 				err = t.asUsual()
 			}
 			t.end()
-			// So that it counts no more.
+			// After that t.calls does not change any more.
 			if t.gone != nil && !eventually(scriptTime, func() bool { return closed(t.gone) }) {
-				err = errors.Join(err, errors.New("a process is left"))
+				err = errors.Join(err, errors.New("a process still runs"))
 			}
 			for name, n := range t.calls {
 				for i := range min(n, k.few) {
@@ -679,7 +679,7 @@ func atCalls(x *experiment, p pair, k kind) {
 			return err
 		})
 		if err != nil {
-			x.Errorf("%s, with nothing done: %v", p.name, err)
+			x.Errorf("%s, without a fault: %v", p.name, err)
 			return
 		}
 	}
@@ -692,13 +692,14 @@ func atCalls(x *experiment, p pair, k kind) {
 	} else if !x.long {
 		few = min(few, k.short)
 	}
-	for i := range few { // from all over
+	for i := range few { // at equal distances
 		points[i] = points[(2*i+1)*len(points)/(2*few)]
 	}
 	x.suffer(p, points[:few])
 }
 
-// noOutput gives a program no place for its output, and no input.
+// noOutput runs a pair whose output nobody reads, or whose standard output or
+// standard input is closed.
 func noOutput(x *experiment, p pair) {
 	changes := map[string]func(*exec.Cmd){
 		"head -0": func(cmd *exec.Cmd) {
@@ -722,7 +723,7 @@ func noOutput(x *experiment, p pair) {
 	x.suffer(p, points)
 }
 
-// inShell runs a program in a shell that does something to it first.
+// inShell starts a program through a shell script.
 func inShell(script string) func(*exec.Cmd) {
 	return func(cmd *exec.Cmd) {
 		cmd.Args = append([]string{"sh", "-c", script, cmd.Path}, cmd.Args[1:]...)
@@ -730,19 +731,19 @@ func inShell(script string) func(*exec.Cmd) {
 	}
 }
 
-// withFewRights takes from root what a container's root has not.
+// withFewRights takes away the capabilities that root in a container lacks.
 func withFewRights(cmd *exec.Cmd) {
 	inShell(`exec setpriv --bounding-set=-sys_admin,-ipc_lock ` +
 		`--inh-caps=-sys_admin,-ipc_lock -- "$0" "$@"`)(cmd)
 }
 
-// pidNamespaces runs each of a pair in a PID namespace of its own, where both
-// have the pid 1. Then it does so once more, and kills the first.
+// pidNamespaces runs each program of a pair in a PID namespace of its own, where
+// both have the pid 1. Then it does so once more, and kills the first.
 func pidNamespaces(x *experiment, p pair) {
 	at := point{side: both, name: "own PID namespaces", change: inPIDNamespace}
 	x.suffer(p, []point{at})
 	if p.name == "02-main-reader" || p.name == "04-posix" {
-		return // which do not learn of it
+		return // these two do not notice that a peer was killed
 	}
 	long := p
 	long.a = strings.ReplaceAll(p.a, "-interval 1s", "-interval 300s")
@@ -779,7 +780,7 @@ func inPIDNamespace(cmd *exec.Cmd) {
 }
 
 // interrupted sends a thousand signals a second to programs that wait for each
-// other. They notice nothing, and no unit of a semaphore is lost.
+// other. They work as usual, and no unit of a semaphore is lost.
 func interrupted(x *experiment) {
 	var all []pair
 	for _, p := range pairs() {
@@ -805,7 +806,7 @@ func interrupted(x *experiment) {
 	})
 }
 
-// storm sends signals that end no program, to each of its threads.
+// storm sends signals that end no program to each thread of a process.
 func (p *process) storm() {
 	signals := []syscall.Signal{unix.SIGURG, unix.SIGWINCH, unix.SIGCONT, unix.SIGCHLD}
 	for i := 0; !p.within(0); i++ {
@@ -820,8 +821,8 @@ func (p *process) storm() {
 	}
 }
 
-// ipcLimits runs what makes an object under limits that do not allow it. It
-// fails and says at which call.
+// ipcLimits runs the programs that make an object, under limits that do not allow
+// it. They must fail, and name the call.
 func ipcLimits(x *experiment) {
 	segments := []string{"01/writer", "03/producer", "03/writer", "04/04-semaphore-counter",
 		"05/05-pthread-style-mutex", "06/06-offsets", "07/07-shm-lock",
@@ -853,7 +854,7 @@ func ipcLimits(x *experiment) {
 			if err = errors.Join(p.is("1"), err); err != nil {
 				return fmt.Errorf("kernel.%s is %s: %w", limit.file, limit.value, err)
 			}
-			if strings.HasPrefix(command, "04") { // its segment is to stay
+			if strings.HasPrefix(command, "04") { // it leaves its segment on purpose
 				x.run(command+" -rm", nil)
 			}
 		}
@@ -870,8 +871,8 @@ const rightRefusal = "A program refuses each wrong flag and stray argument " +
 	"before it prints to standard output. It exits with 2 and its usage, as package flag does, " +
 	"or with 1 and \"PROGRAM: reason\" on standard error."
 
-// wrongFlags gives each program, and each flag that its -h shows, what is none
-// of its values. It must say so and end with 2 or 1, before it prints anything.
+// wrongFlags gives wrong values to each flag of each program, as its -h shows
+// them. The program must say so and end with 2 or 1, before it prints anything.
 func wrongFlags(x *experiment) {
 	help := func(args []string) string {
 		text, _ := exec.Command(args[0], append(args[1:len(args):len(args)], "-h")...).CombinedOutput()
@@ -907,7 +908,7 @@ func wrongFlags(x *experiment) {
 		with("")
 		for _, m := range flagLine.FindAllStringSubmatch(help(usage), -1) {
 			values := append(wrongOf[m[1]], wrong...)
-			if !x.long { // another one for each
+			if !x.long { // one value for each flag
 				values = values[len(all)%len(values):][:1]
 			}
 			for _, value := range values {

@@ -45,7 +45,8 @@ var (
 	verbose = flag.Bool("v", false, "print everything that was printed")
 )
 
-// graderFlags ask for the grader. Two of them have no meaning alone.
+// graderFlags are the flags that ask for the grader. Some, such as -only,
+// have no meaning alone.
 var graderFlags = []string{"lab", "labs", "only", "results", "csv", "bundle", "assignment", "variant"}
 
 const (
@@ -63,7 +64,8 @@ func grading() bool {
 	return bundled != "" || slices.ContainsFunc(graderFlags, isSet)
 }
 
-// bundled is the bundle that this program was started from, if it was.
+// bundled is the directory of the bundle from which this program was started, or
+// empty.
 var bundled = func() string {
 	self, err := os.Executable()
 	if err != nil || filepath.Base(self) != "labgrade" {
@@ -72,8 +74,8 @@ var bundled = func() string {
 	return filepath.Dir(self)
 }()
 
-// useGraderUsage replaces the long help of package testing where the flags are
-// the grader's, or look like it. What is wrong is said last.
+// useGraderUsage replaces the long help of package testing if the flags are the
+// grader's, or look like them. The error comes after the usage.
 func useGraderUsage() {
 	theirs := func(arg string) bool {
 		name, isFlag := strings.CutPrefix(strings.Replace(arg, "--", "-", 1), "-")
@@ -85,7 +87,7 @@ func useGraderUsage() {
 	if bundled == "" && !slices.ContainsFunc(os.Args[1:], theirs) {
 		return
 	}
-	var wrong strings.Builder // package flag says it first
+	var wrong strings.Builder // the error, which package flag prints before the usage
 	flag.CommandLine.SetOutput(&wrong)
 	flag.Usage = func() {
 		graderUsage()
@@ -118,12 +120,12 @@ func fromBundle() error {
 		}
 	}
 	built = filepath.Join(bundled, "programs")
-	// The first start of a process makes package os try out what the kernel
-	// can do, with a child. That must not be process 1 of a sandbox.
+	// When package os first starts a process, it tests the kernel with another
+	// child. That child must not become process 1 of a sandbox.
 	return errors.Join(os.Chdir(bundled), exec.Command("programs/lock-page").Run())
 }
 
-// makeBundle copies all that the grader needs to a directory.
+// makeBundle copies everything that the grader needs to a directory.
 func makeBundle(dir string) error {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s is not empty", dir)
@@ -189,9 +191,9 @@ func gradeMain() int {
 		return wrong(errors.New("-lab DIR is missing: the directory to grade"))
 	}
 	if *labDir != "" && *labsDir != "" || *csvFile != "" && *labsDir == "" {
-		return wrong(errors.New("-lab grades one submission, -labs many; -csv goes with -labs"))
+		return wrong(errors.New("-lab grades one submission, -labs many; -csv is only for -labs"))
 	}
-	tmp, err := os.MkdirTemp("", "shm-by-example-grader-") // all of it goes at the end
+	tmp, err := os.MkdirTemp("", "shm-by-example-grader-") // removed at the end
 	if err != nil {
 		return wrong(err)
 	}
@@ -201,7 +203,7 @@ func gradeMain() int {
 	var stop func()
 	gradingContext, stop = signal.NotifyContext(gradingContext, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	if *labsDir != "" { // after a signal it writes the marks that it has
+	if *labsDir != "" { // after a signal it still writes the marks so far
 		if err := gradeAll(*labsDir); err != nil {
 			return wrong(err)
 		}
@@ -214,7 +216,7 @@ func gradeMain() int {
 		}
 		os.Exit(wrong(context.Cause(gradingContext)))
 	})
-	defer over() // before stop, which ends the context, too
+	defer over() // runs before stop, which ends the context
 	g, err := gradeOne(*labDir, chosen)
 	if err != nil {
 		return wrong(err)
@@ -248,16 +250,16 @@ func labNumbers() string {
 	return strings.Join(numbers, " ")
 }
 
-// A grade is what one submission has got.
+// A grade is the result of one submission.
 type grade struct {
 	dir      string
 	verdicts []verdict
-	message  string // instead of verdicts
+	message  string // why there are no verdicts
 	took     time.Duration
 }
 
-// gradeOne grades a submission: those of the labs that are chosen, or else
-// those that it has a folder for.
+// gradeOne grades a submission, in the labs that are chosen. If none are chosen,
+// it grades those for which the submission has a folder.
 func gradeOne(dir string, chosen []*lab) (*grade, error) {
 	start := time.Now()
 	dir, err := filepath.Abs(dir)
@@ -335,7 +337,7 @@ func isDir(path string) bool {
 	return err == nil && info.IsDir()
 }
 
-// judgeAll judges with many scripts at a time: they wait most of the time.
+// judgeAll runs several scripts at a time, because they wait most of the time.
 func judgeAll(scripts []*labScript, judge func(*labScript) verdict) []verdict {
 	verdicts := make([]verdict, len(scripts))
 	atOnce := make(chan bool, 8)
@@ -360,8 +362,8 @@ func judgeAll(scripts []*labScript, judge func(*labScript) verdict) []verdict {
 	return verdicts
 }
 
-// sayProgress tells somebody at a terminal how far it is, in one line, which goes
-// at the end.
+// sayProgress shows at a terminal how many checks are done. The line is erased at
+// the end.
 func sayProgress(done, all int) {
 	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
 		return
@@ -372,7 +374,7 @@ func sayProgress(done, all int) {
 	}
 }
 
-// stage copies a submission to where only its own programs see it.
+// stage copies a submission to a directory that only its own programs can see.
 func stage(from, to string) error {
 	files, bytes := 0, int64(0)
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
@@ -383,7 +385,7 @@ func stage(from, to string) error {
 		if err != nil {
 			return err
 		}
-		if path == to { // it lies in the submission
+		if path == to { // the copy itself lies in the submission
 			return fs.SkipDir
 		}
 		target := filepath.Join(to, name)
@@ -398,7 +400,7 @@ func stage(from, to string) error {
 			link, err := os.Readlink(path)
 			return errors.Join(err, os.Symlink(link, target))
 		case !d.Type().IsRegular():
-			return nil // a FIFO, a socket: nothing to run
+			return nil // a FIFO or a socket cannot be run
 		}
 		info, err := d.Info()
 		if err != nil {
@@ -422,7 +424,7 @@ func buildSubmission(staged string) (failed string, err error) {
 	}
 	result := make(chan error)
 	go func() {
-		runtime.LockOSThread() // and so its namespaces end with it
+		runtime.LockOSThread() // so the namespaces end with this goroutine
 		result <- func() error {
 			dir, err := os.MkdirTemp("", "shm-by-example-build-")
 			if err != nil {
@@ -470,10 +472,10 @@ func buildSubmission(staged string) (failed string, err error) {
 	return failed, <-result
 }
 
-// An absence is why a program cannot be run: what was seen, and what is likely.
+// An absence says why a program cannot be run: what was seen, and what is likely.
 type absence struct{ seen, likely string }
 
-// absent says of each program of a lab why it cannot be run.
+// absent says why programs of a lab cannot be run.
 func absent(staged string, l *lab, buildFailed string) map[string]absence {
 	why := map[string]absence{}
 	for _, program := range l.programs {
@@ -493,23 +495,24 @@ func absent(staged string, l *lab, buildFailed string) map[string]absence {
 				}
 				text += fmt.Sprintf("; in %s there is %s", l.number, strings.Join(names, ", "))
 			}
-			likely := "a wrong file name, or a program that was not built"
+			likely := "the file has another name, or the program was not built"
 			if buildFailed != "" {
 				likely = "your build failed; see the note at the end"
 			}
 			why[program] = absence{text, likely}
 		case info.IsDir():
 			why[program] = absence{fmt.Sprintf("%s/%s is a folder, not a program", l.number, program),
-				"the folder has the program's name; put the program itself there"}
+				"a folder has the program's name; put the program itself there"}
 		case info.Mode().IsRegular() && info.Mode()&0o111 == 0:
 			why[program] = absence{fmt.Sprintf("%s/%s is not executable: chmod +x %[1]s/%[2]s", l.number, program),
-				"the file is there, without the right to execute it: chmod +x; an archive or a copy may have lost it"}
+				"the file may not be executed: chmod +x; an archive or a copy may have lost this permission"}
 		}
 	}
 	return why
 }
 
-// score adds up the points, of one tier or of all, and how many there are.
+// score adds up the points of one tier, or of all, and the points that could be
+// had.
 func (g *grade) score(l *lab, tier string) (points, most float64) {
 	for _, v := range g.verdicts {
 		if (l == nil || v.script.lab == l) && (tier == "" || v.script.tier == tier) &&
@@ -546,14 +549,12 @@ func (v verdict) feedback() string {
 	case "skipped":
 		return fmt.Sprintf("%s  skipped: %s\n", name, v.seen)
 	case "error":
-		return fmt.Sprintf("%s  not graded, by a fault of the grader: %s\n", name, v.seen)
+		return fmt.Sprintf("%s  not graded, because of a fault of the grader: %s\n", name, v.seen)
 	}
-	if v.absent { // said once, above
+	if v.absent { // print has said it once
 		return text + "  (missing)\n"
 	}
-	if v.pairing != "" {
-		text += "  (" + v.pairing + ")"
-	}
+
 	return fmt.Sprintf("%s\n  seen:     %s\n  expected: %s\n  likely:   %s\n", text, v.seen, v.expected, v.likely)
 }
 
@@ -600,8 +601,8 @@ func indent(text string) string {
 	return "    " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n    ")
 }
 
-// results is the form that Gradescope reads, with a cause and the evidence
-// for each script besides.
+// results is the form that Gradescope reads. In addition it has the cause and the
+// evidence for each script.
 type results struct {
 	Score    float64      `json:"score"`
 	MaxScore float64      `json:"max_score"`
@@ -631,17 +632,17 @@ func (g *grade) writeJSON(file string) error {
 	for _, v := range g.verdicts {
 		if v.status == "error" {
 			r.Errors++
-		} else if v.status == "skipped" { // no check that failed
+		} else if v.status == "skipped" { // a skipped check has not failed
 			r.Output = strings.TrimSpace(r.Output + "\n" + strings.TrimSpace(v.feedback()))
 			continue
 		}
 		t := testResult{Name: v.script.name, Score: v.points, MaxScore: v.script.points,
 			Status: v.status, Output: v.feedback(), Visibility: "visible",
 			Tags: []string{v.script.lab.number, v.script.tier}, Extra: map[string]string{
-				"seen": v.seen, "expected": v.expected, "likely": v.likely, "pairing": v.pairing,
+				"seen": v.seen, "expected": v.expected, "likely": v.likely,
 				"evidence": v.printed}}
 		if v.status != "passed" && v.status != "failed" {
-			t.Status, t.MaxScore = "failed", 0 // Gradescope knows no other
+			t.Status, t.MaxScore = "failed", 0 // Gradescope has no status "error"
 		}
 		r.Tests = append(r.Tests, t)
 	}
@@ -652,8 +653,8 @@ func (g *grade) writeJSON(file string) error {
 	return os.WriteFile(file, append(text, '\n'), 0o644)
 }
 
-// gradeAll grades each folder of a directory. Each is graded by a process of
-// its own, so that none can disturb another.
+// gradeAll grades each folder of a directory, in a process of its own. So no
+// submission can disturb another.
 func gradeAll(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -664,7 +665,7 @@ func gradeAll(dir string) error {
 		return err
 	}
 	var marks io.WriteCloser
-	if *csvFile != "" { // or the marks of an hour are lost
+	if *csvFile != "" { // try first: otherwise the marks of an hour could be lost
 		if marks, err = os.Create(*csvFile); err != nil {
 			return err
 		}
@@ -681,7 +682,7 @@ func gradeAll(dir string) error {
 			return err
 		}
 	}
-	if *onlyLabs == "" { // those that any of them has
+	if *onlyLabs == "" { // the labs for which any submission has a folder
 		var any []string
 		for _, l := range labs {
 			if found, _ := filepath.Glob(filepath.Join(dir, "*", l.number)); len(found) > 0 {
@@ -721,7 +722,7 @@ func gradeAll(dir string) error {
 	if len(lines) == 0 {
 		return fmt.Errorf("%s has no folders", dir)
 	}
-	var numbers []string // the labs of all of them
+	var numbers []string // of the labs of all submissions
 	for _, l := range lines {
 		for _, t := range l.result.Tests {
 			if !slices.Contains(numbers, t.Tags[0]) {
@@ -730,19 +731,23 @@ func gradeAll(dir string) error {
 		}
 	}
 	slices.Sort(numbers)
-	rows := [][]string{append(append([]string{"submission"}, numbers...), "points", "of", "remark")}
 	slices.SortFunc(lines, func(a, b *line) int { return cmp.Compare(a.name, b.name) })
 	var failed error
+	head := []string{"submission"}
+	for _, n := range numbers {
+		head = append(head, n)
+		for _, tier := range tiers {
+			head = append(head, n+" "+tier)
+		}
+	}
+	rows := [][]string{append(head, "points", "of", "remark")}
 	for _, l := range lines {
 		row := []string{l.name}
 		for _, n := range numbers {
-			points := 0.0
-			for _, t := range l.result.Tests {
-				if t.Tags[0] == n {
-					points += t.Score
-				}
+			row = append(row, number(l.result.points(n, "")))
+			for _, tier := range tiers {
+				row = append(row, number(l.result.points(n, tier)))
 			}
-			row = append(row, number(points))
 		}
 		remark := strings.ReplaceAll(l.result.Output, "\n", "; ")
 		if l.err != nil {
@@ -761,6 +766,16 @@ func gradeAll(dir string) error {
 		failed = errors.Join(failed, csv.NewWriter(marks).WriteAll(rows))
 	}
 	return failed
+}
+
+// points are those of a lab, in one of its tiers, or in all.
+func (r results) points(lab, tier string) (points float64) {
+	for _, t := range r.Tests {
+		if t.Tags[0] == lab && (tier == "" || t.Tags[1] == tier) {
+			points += t.Score
+		}
+	}
+	return points
 }
 
 func printTable(rows [][]string) {

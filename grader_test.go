@@ -29,10 +29,10 @@ func TestLabs(t *testing.T) {
 			t.Run(script.name, func(t *testing.T) {
 				t.Parallel()
 				if script.tier != "basic" || script.limit > 30*time.Second {
-					needWorlds(t) // one after the other, all take minutes
+					needWorlds(t) // without worlds all scripts together take minutes
 				}
 				v := make(chan verdict)
-				go func() { v <- sub.judge(script) }() // its thread ends with the world
+				go func() { v <- sub.judge(script) }()
 				switch v := <-v; v.status {
 				case "passed":
 				case "skipped":
@@ -79,10 +79,10 @@ func findScript(t *testing.T, l *lab, name string) *labScript {
 
 var wrongHeader = regexp.MustCompile(`(?m)^(bug|script|likely|file|program): (.*)\n`)
 
-// TestWrong proves that the grader notices what students do wrong, and names
-// the cause. Each file in a folder lab/wrong is a submission with one bug, or
-// a change to a program of ours, and says which script must fail and what is
-// likely. Without -run or -long it is one of each lab.
+// TestWrong proves that the grader notices mistakes of students, and names the
+// cause. Each file in a folder lab/wrong is a submission with one bug, or a
+// change to a program of ours. It says which script must fail, and what is
+// likely. Without -run or -long the test uses one file of each lab.
 func TestWrong(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
@@ -129,7 +129,7 @@ func TestWrong(t *testing.T) {
 	}
 }
 
-// unpack makes a submission of an archive, and builds it.
+// unpack makes a submission from an archive, and builds it.
 func unpack(t *testing.T, a *txtar.Archive) (dir string) {
 	dir = t.TempDir()
 	for _, f := range a.Files {
@@ -161,12 +161,12 @@ func unpack(t *testing.T, a *txtar.Archive) (dir string) {
 	return dir
 }
 
-// TestSandbox has programs do what they should not. Each gets a verdict in
-// time, harms nobody, and leaves nothing.
+// TestSandbox runs programs that do what they should not. Each gets a verdict in
+// time, harms no other program, and leaves nothing.
 func TestSandbox(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
-	const limit, grace = 3 * time.Second, 20 * time.Second // 5 on a machine with nothing else to do
+	const limit, grace = 3 * time.Second, 20 * time.Second // an idle machine needs 5 s of grace
 	finished := "start w writer\nfinish w 0\n! see stdout w .\n"
 	for name, c := range map[string]struct{ writer, script, seen string }{
 		"fine":                {"#!/bin/sh\nexit 0\n", finished, ""},
@@ -174,7 +174,7 @@ func TestSandbox(t *testing.T) {
 		"forks":               {"#!/bin/sh\nwhile :; do tail -f /dev/null & done\n", finished, "w (is still running|ended|was ended)"},
 		"floods":              {"#!/bin/sh\nexec yes\n", finished, "still running"},
 		"daemon":              {"#!/bin/sh\ntail -f /dev/null &\nexit 0\n", finished, ""},
-		"kills":               {"#!/bin/sh\nkill -9 $PPID\nkill -9 1\nexit 0\n", finished, "SIGKILL"}, // its parent is 0: its own group
+		"kills":               {"#!/bin/sh\nkill -9 $PPID\nkill -9 1\nexit 0\n", finished, "SIGKILL"}, // $PPID is 0, so it kills its own process group
 		"kills-all":           {"#!/bin/sh\nkill -9 -1\nexit 0\n", finished, ""},
 		"crashes":             {"#!/bin/sh\nkill -SEGV $$\n", finished, "SIGSEGV"},
 		"large-file":          {"#!/bin/sh\nyes > f\n", finished, "ended|SIG"},
@@ -231,7 +231,7 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestStuck has a script hang: it ends all the same, and is the grader's fault.
+// TestStuck lets a script hang. The script is ended, and it is the grader's fault.
 func TestStuck(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
@@ -273,7 +273,7 @@ func TestAbsent(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 		likely := absent(dir, labs[0], "")["writer"].likely
-		if (name == "not-executable") != strings.Contains(likely, "right to execute") || likely == "" {
+		if (name == "not-executable") != strings.Contains(likely, "may not be executed") || likely == "" {
 			t.Errorf("%s: likely %q", name, likely)
 		}
 	}
@@ -285,7 +285,7 @@ func TestGraderStatus(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
 	empty := t.TempDir()
-	for range 10 { // the end of the grader is no signal to it
+	for range 10 { // the end of its own context must not look like a signal
 		for dir, want := range map[string]struct {
 			status int
 			text   string
@@ -300,5 +300,42 @@ func TestGraderStatus(t *testing.T) {
 				t.Fatalf("status %d, want %d:\n%s", got, want.status, text)
 			}
 		}
+	}
+}
+
+// TestGraderTable shows the table of marks: a line for each submission, and
+// the points of each tier.
+func TestGraderTable(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"fails": "echo no >&2; exit 1", "none": ""} {
+		offsets := filepath.Join(dir, name, "06", "offsets")
+		if err := os.MkdirAll(filepath.Dir(offsets), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if text != "" {
+			if err := os.WriteFile(offsets, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	table := filepath.Join(t.TempDir(), "marks.csv")
+	cmd := exec.Command("/proc/self/exe", "-labs="+dir, "-csv="+table)
+	cmd.Env = append(os.Environ(), builtVariable+"="+built)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, text)
+	}
+	text, err := os.ReadFile(table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := string(text)
+	// A program that always fails does refuse a bad list.
+	if want := regexp.MustCompile(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
+fails,(\d+),0,0,(\d+),(\d+),100,
+none,0,0,0,0,0,100,.*
+$`).FindStringSubmatch(got); want == nil || want[1] == "0" || want[1] != want[2] || want[1] != want[3] {
+		t.Errorf("the table is\n%s", got)
 	}
 }

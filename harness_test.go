@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestLintRefuses shows that a script is refused which starts a program in the
-// background and never waits for it.
+// TestLintRefuses shows that lint refuses a script that starts a program in the
+// background and never waits for it, or sleeps.
 func TestLintRefuses(t *testing.T) {
 	for script, want := range map[string]string{
 		"exec writer &w&\nwait w\n":                       "use start",
@@ -34,8 +34,8 @@ func TestLintRefuses(t *testing.T) {
 	}
 }
 
-// TestLintLabRefuses shows that a lab's script is refused whose comments do not
-// stand alone.
+// TestLintLabRefuses shows that lintLab refuses a comment that a student cannot
+// understand alone.
 func TestLintLabRefuses(t *testing.T) {
 	const head = "# points: 1\n# tier: basic\n\n"
 	for comment, want := range map[string]string{
@@ -56,8 +56,8 @@ func TestLintLabRefuses(t *testing.T) {
 	}
 }
 
-// TestHarness shows that what the scripts rest on can fail: each of these
-// must, for the reason given; an empty reason means that it must pass.
+// TestHarness shows that the commands of the scripts can fail. Each of these
+// scripts must fail for the reason given. One with an empty reason must pass.
 func TestHarness(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ script, reason string }{
@@ -110,8 +110,8 @@ func TestHarness(t *testing.T) {
 	}
 }
 
-// TestBrokenRefuses shows that an archive of a broken program is refused which
-// could pass for no good reason, and that the message says how to mend it.
+// TestBrokenRefuses shows that an archive of a broken program is refused if the
+// test could pass without proving anything. The message says how to correct it.
 func TestBrokenRefuses(t *testing.T) {
 	const head, change = "It is wrong.\nfile: 02-posix-shm/main.go\n", "-- old --\na\n-- new --\nb\n"
 	for text, want := range map[string]string{

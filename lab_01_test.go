@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What only lab 01 needs: conditions on what a program has done for a while,
-// and steps of a peer that has a child.
+// What only lab 01 needs: conditions about what a program has done over time, and
+// steps of a peer that has a child.
 
 func init() {
 	maps.Copy(conditions, map[string]looker{
@@ -52,14 +52,14 @@ func lookByte(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("byte %s of the segment is %d", args[1], part[0]), err
 }
 
-// history is what lab 01's conditions remember of earlier looks.
+// history is what the conditions of lab 01 remember from earlier looks.
 type history struct {
-	looks   map[string]*counter // by the program's name
-	letters string              // the blocks that were seen, each once
-	first   time.Time           // when the first was seen, and the last
-	last    time.Time
-	cleared string // a block was taken back
-	gaps    map[string]time.Duration
+	looks   map[string]*counter      // by the program's name
+	letters string                   // of the blocks that were seen, each once
+	first   time.Time                // when the first block was seen
+	last    time.Time                // when the last block was seen
+	cleared string                   // says that the writer has cleared a block, or empty
+	gaps    map[string]time.Duration // from one look of a program to the next
 }
 
 type counter struct {
@@ -67,11 +67,11 @@ type counter struct {
 	since                time.Time
 }
 
-// lookLooks waits, in await, until a program has come round ten times more: it
-// has slept in between, or used the processor for a while.
+// lookLooks waits, in await, until a program has looked ten times more: it has
+// slept in between, or used the processor.
 func lookLooks(s *session, args []string) (bool, string, error) { return s.comesRound(args[0], false) }
 
-// lookSleeps is the same, and the program must have slept.
+// lookSleeps does the same, but the program must have slept in between.
 func lookSleeps(s *session, args []string) (bool, string, error) { return s.comesRound(args[0], true) }
 
 func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
@@ -110,7 +110,7 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 	return false, state, nil
 }
 
-// processorTime is what a process has used so far, in units of 10 ms.
+// processorTime is the processor time of a process so far, in units of 10 ms.
 // See proc_pid_stat(5).
 func processorTime(pid int) int {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
@@ -188,8 +188,8 @@ func lookBlocks(s *session, args []string) (bool, string, error) {
 	return false, fmt.Sprintf("the blocks were %s, not %s", short(w.letters), args[1]), nil
 }
 
-// without tells whether a word is another one without some of its letters, but
-// with the last.
+// without tells whether rest is word without some of its letters, but with the
+// last one.
 func without(word, rest string) bool {
 	if !strings.HasSuffix(rest, word[len(word)-1:]) {
 		return false
@@ -204,14 +204,15 @@ func without(word, rest string) bool {
 	return true
 }
 
-// lookCleared tells whether a block was taken back, while blocks were awaited.
+// lookCleared tells whether the writer has cleared a block, while the script
+// waited for blocks.
 func lookCleared(s *session, _ []string) (bool, string, error) {
 	cleared := s.lab.history.cleared
 	return cleared != "", cleared, nil
 }
 
-// lookGap compares the time between two looks of a program, as they were
-// awaited before.
+// lookGap compares the time between two looks of a program, for which the script
+// has waited before.
 func lookGap(s *session, args []string) (bool, string, error) {
 	gap := s.lab.history.gaps[args[0]]
 	is, err := compare(gap.Milliseconds(), args[1], args[2])
@@ -223,7 +224,7 @@ func lookSpeaks(s *session, p *process, args []string) (bool, string, error) {
 	return p.stdout()+p.stderr() != "", args[0] + " has printed nothing", nil
 }
 
-// lookSucceeded tells whether a peer could do the last step that it was told.
+// lookSucceeded tells whether a peer could do its last step.
 func lookSucceeded(s *session, p *process, args []string) (bool, string, error) {
 	answer := lastLine(p.stdout())
 	return answer == "done", strings.TrimPrefix(answer, "error: "), nil
@@ -237,9 +238,9 @@ func lookSpacing(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("from block %.1s to the last one it took %.1f s", w.letters, took.Seconds()), err
 }
 
-// holdOutput fills the pipe to which a program prints, and reads no more: the
-// program's next write waits. releaseOutput goes on. With room for so many
-// bytes, less than a page, these can still be written.
+// holdOutput fills the pipe to which a program prints, and stops reading, so that
+// the program's next write waits. It leaves room for a number of bytes, less than
+// a page. releaseOutput starts reading again.
 func (c *capture) holdOutput(room int) error {
 	parked := make(chan struct{})
 	c.lock.Lock()
@@ -316,8 +317,8 @@ func (c *capture) releaseOutput() {
 	}
 }
 
-// park is called when a read was cut short: it returns when the output is
-// released.
+// park is called when holdOutput has interrupted a read. It returns when the
+// output is released.
 func (c *capture) park() {
 	c.lock.Lock()
 	held, parked := c.held, c.parked
@@ -331,9 +332,9 @@ func (c *capture) park() {
 	}
 }
 
-// catch looks for a segment without a pause, and then at its cnt. When that is
-// not 0 any more, the block must be there. In so short a time the processes
-// may not run side by side: then nothing is seen.
+// catch looks for a segment, and then at its cnt, without a pause. When cnt is no
+// longer 0, the whole block must be there. If the two processes do not run at the
+// same time, the peer may see nothing of a mistake.
 func (p *player) catch(args []string) error {
 	key, err := strconv.ParseInt(args[0], 0, 64)
 	block, e := strconv.Atoi(args[1])
@@ -366,9 +367,9 @@ func (p *player) catch(args []string) error {
 	return errors.New("no block came")
 }
 
-// watch looks at cnt of the segment that is attached, without a pause around
-// the time when the second block comes, and the third: it must not be 0 any
-// more. As with catch, nothing may be seen of a very short time.
+// watch looks at cnt of the attached segment. It looks without a pause around the
+// times when the second and the third block come. cnt must not be 0 then. As
+// with catch, the peer may not see a 0 that stays only for a moment.
 func (p *player) watch([]string) error {
 	if len(p.mem) < 12 {
 		return errors.New("no segment is attached")
@@ -395,15 +396,15 @@ func (p *player) watch([]string) error {
 	return nil
 }
 
-// A child is another peer, that this peer has started and does not wait for:
-// when it is killed, it stays a zombie.
+// A child is another peer, which this peer has started. This peer never waits for
+// it, so a killed child stays a zombie.
 type child struct {
 	cmd     *exec.Cmd
 	in      io.WriteCloser
 	answers *bufio.Reader
 }
 
-// childDoes has the child do a step.
+// childDoes tells the child to do a step.
 func (p *player) childDoes(args []string) error {
 	if p.child == nil {
 		cmd := exec.Command("/proc/self/exe")
@@ -426,7 +427,7 @@ func (p *player) childDoes(args []string) error {
 	return err
 }
 
-// killChild kills it, and leaves it a zombie.
+// killChild kills the child, and leaves it a zombie.
 func (p *player) killChild([]string) error {
 	if p.child == nil {
 		return errors.New("there is no child")

@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What lab 04 looks at besides: who holds a lock, and which process is in a
-// line of the table.
+// What only lab 04 needs: conditions about which process has the lock, and which
+// one is in a line of the table.
 
 func init() {
 	maps.Copy(conditions, map[string]looker{
@@ -86,8 +86,8 @@ func (s *session) whose(pid int) string {
 	return fmt.Sprintf("a process that has ended (%d)", pid)
 }
 
-// lookItself tells whether the process that was started is the one that used
-// the semaphore last, and not a child of it.
+// lookItself tells whether the process that was started has used the semaphore
+// last, and not a child of it.
 func lookItself(s *session, args []string) (bool, string, error) {
 	_, pid, state, err := lockOf(args[1])
 	p := s.named(args[0])
@@ -99,8 +99,8 @@ func lookItself(s *session, args []string) (bool, string, error) {
 		notUnless(is), args[0]), nil
 }
 
-// lookAbandoned tells whether the lock is held and the process that has used
-// it last does not run any more.
+// lookAbandoned tells whether the semaphore is 0, although the process that used
+// it last has ended.
 func lookAbandoned(s *session, args []string) (bool, string, error) {
 	value, pid, state, err := lockOf(args[0])
 	if state != "" || err != nil {
@@ -127,15 +127,15 @@ func lookLine(s *session, args []string) (bool, string, error) {
 	return lookNumber(4)(s, []string{args[0], strconv.Itoa(4 * index), "=", strconv.Itoa(p.pid)})
 }
 
-// lookAge is for how long a program runs. The machine may be slow: so only
-// "at least" is a proof.
+// lookAge compares the time since a program was started. A machine may be slow, so
+// only "at least" proves something.
 func lookAge(s *session, p *process, args []string) (bool, string, error) {
 	return lookTime(time.Since(p.started), args, "after it was started")
 }
 
-// lookSince is how long ago a peer was told something.
+// lookSince compares the time since a peer was told something.
 func lookSince(s *session, p *process, args []string) (bool, string, error) {
-	return lookTime(time.Since(p.toldAt), args, "after the lock was given back")
+	return lookTime(time.Since(p.toldAt), args, "after the semaphore was unlocked")
 }
 
 func lookTime(passed time.Duration, args []string, what string) (bool, string, error) {
@@ -233,7 +233,7 @@ func lookShifted(s *session, args []string) (bool, string, error) {
 	if state != "" || err != nil || p == nil {
 		return false, state, err
 	}
-	// As it was before the last line, or when that was written over count.
+	// count is still what it was before the last line, or the line has overwritten it.
 	is := n > 0 && (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid
 	return is, fmt.Sprintf("process id %d is %sin line %d", p.pid, notUnless(is), n), nil
 }
@@ -272,8 +272,8 @@ func lookTwice(s *session, _ []string) (bool, string, error) {
 	return false, "no count was printed twice", nil
 }
 
-// lookIntruded tells whether another process has used the semaphore although
-// a peer had the lock: the last that the peer did was a P.
+// lookIntruded tells whether another process has used the semaphore, although a
+// peer has the lock: the last step of the peer was a P.
 func lookIntruded(s *session, args []string) (bool, string, error) {
 	p := s.running[args[0]]
 	_, pid, state, err := lockOf(args[1])
@@ -284,8 +284,8 @@ func lookIntruded(s *session, args []string) (bool, string, error) {
 	return is, fmt.Sprintf("while %s had the lock, it was %sused by another", args[0], notUnless(is)), nil
 }
 
-// lookSleptOutside tells whether the lock is free although a program sleeps,
-// or has done all that it has to.
+// lookSleptOutside tells whether the semaphore is 1, although a program sleeps or
+// has printed its last line.
 func lookSleptOutside(s *session, args []string) (bool, string, error) {
 	value, _, state, err := lockOf(args[0])
 	if state != "" || err != nil {
@@ -303,7 +303,8 @@ func lookSleptOutside(s *session, args []string) (bool, string, error) {
 	return false, "no program sleeps without the lock", nil
 }
 
-// A creation04 is a program that is to be held before it creates a semaphore set.
+// A creation04 is the decider of lab 04. A program can be held before it creates a
+// semaphore set.
 type creation04 struct{}
 
 var rules04 = []rule{{unix.SYS_SEMGET, 2, has, unix.IPC_CREAT}}
@@ -325,8 +326,8 @@ func lookUnflushed(s *session, _ []string) (bool, string, error) {
 	return false, "no program waits that has printed nothing", nil
 }
 
-// lookGone tells whether a program is done, and the segment or the set has
-// gone, although no peer was told to remove it.
+// lookGone tells whether a program has printed its last line and the segment or
+// the set does not exist, although no peer was told to remove it.
 func lookGone(s *session, args []string) (bool, string, error) {
 	_, noSegment, err := findSegment(args[0])
 	_, noSet, e := findSemaphores(args[1])

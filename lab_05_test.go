@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lab 05: between two calls that are held, the program can be looked at, and
-// the mutex be taken from it.
+// Lab 05: while a call of the program is held, the script can look at the program,
+// and a peer can lock the mutex.
 
 func rules05() []rule {
 	rules := []rule{
@@ -37,7 +37,8 @@ func rules05() []rule {
 
 const sysFork, sysVfork = 57, 58 // only on amd64
 
-// A mutex05 knows how a program has started processes and threads.
+// A mutex05 is the decider of lab 05. It knows how a program has started processes
+// and threads.
 type mutex05 struct {
 	kind    int64 // of the mutex, when the second process was started, or -1
 	threads int   // started by a process that had attached a segment
@@ -76,8 +77,8 @@ func (d *mutex05) at(c call) []string {
 		}
 		return nil
 	}
-	// clone and the like. A thread is no process, and a Go program that asks
-	// what clone can do starts a process without the usual signal at its end.
+	// clone and the like. A thread is no second process. The Go runtime also
+	// starts a process to test clone; that one sends no signal when it ends.
 	flags, signal := c.args[0], c.args[0]&0xff
 	switch {
 	case c.nr == unix.SYS_CLONE3: // flags and signal lie in a struct clone_args
@@ -102,8 +103,8 @@ func (d *mutex05) at(c call) []string {
 	return nil
 }
 
-// noteChildren keeps in mind which children a program has now: they may
-// outlive it.
+// noteChildren notes which children a program has now. They may still run when the
+// program has ended.
 func (p *process) noteChildren(pids []int) {
 	p.forgetChildren()
 	for _, pid := range pids {
@@ -113,7 +114,7 @@ func (p *process) noteChildren(pids []int) {
 	}
 }
 
-// childrenRun counts those that still run.
+// childrenRun counts the noted children that still run.
 func (p *process) childrenRun() (n int64) {
 	for _, fd := range p.children {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
@@ -131,7 +132,7 @@ func (p *process) forgetChildren() {
 	p.children = nil
 }
 
-// Where glibc's pthread_mutex_t has what.
+// Offsets of the fields in glibc's pthread_mutex_t.
 const (
 	ownerOffset  = 8
 	nusersOffset = 12
@@ -170,7 +171,7 @@ func lookFutex(private bool) looker {
 		}
 		count, wrong := sleepers(p, g.id)
 		if private {
-			// A program that waits in slices is in between just now, perhaps.
+			// A program that waits in slices may be between two of them.
 			eventually(30*tick, func() bool {
 				wrong, count = sleepers(p, g.id)
 				return count > 0
@@ -213,7 +214,7 @@ func sleepers(p *process, segment int) (shared, private int64) {
 	return shared, private
 }
 
-// lookKind looks at the type of a mutex, without what glibc notes besides.
+// lookKind looks at the kind of a mutex, without the bits that only glibc uses.
 func lookKind(s *session, args []string) (bool, string, error) {
 	part, state, err := s.at(args[0], strconv.Itoa(kindOffset), 4)
 	if state != "" || err != nil {
@@ -233,16 +234,16 @@ func lookFirstKind(_ *session, _ *holder, d *mutex05, args []string) (bool, stri
 	return is, fmt.Sprintf("when %s started the second process, kind was %d", args[0], d.kind), err
 }
 
-// lookIdles tells whether a program has nothing to do: all its threads sleep,
-// or it has been asked for a second, since a program may wait in a loop.
+// lookIdles tells whether a program has nothing to do: all its threads sleep. After
+// a second it holds anyway, because a program may wait in a loop.
 func lookIdles(s *session, p *process, args []string) (bool, string, error) {
 	p.asked++
 	is, state, err := lookSettled(s, p, args)
 	return is || p.asked > int(time.Second/tick), state, err
 }
 
-// lookChildren counts those children that a program had at the last signal,
-// and that still run, whatever became of the program.
+// lookChildren counts the children that a program had at the last signal and that
+// still run. The program itself may have ended.
 func lookChildren(s *session, p *process, args []string) (bool, string, error) {
 	n := p.childrenRun()
 	is, err := compare(n, args[1], args[2])
@@ -254,10 +255,10 @@ func lookThreads(_ *session, _ *holder, d *mutex05, args []string) (bool, string
 	return is, fmt.Sprintf("%s has started %d threads", args[0], d.threads), err
 }
 
-// The steps of a peer that plays a C program. OFFSET is the mutex's. As glibc
-// does it: see the lesson's mutex.go.
+// The steps of a peer that plays a C program. OFFSET is that of the mutex. The
+// steps do what glibc does: see the lesson's mutex.go.
 
-// word is the word of a mutex, or another one.
+// word is a word of the mutex at offset: the one plus bytes behind its start.
 func (p *player) word(offset string, plus int) (*uint32, error) {
 	at, err := strconv.Atoi(offset)
 	if err == nil && (at < 0 || at+kindOffset+4 > len(p.mem)) {
@@ -295,7 +296,7 @@ func (p *player) setOwner(offset string, pid int, nusers uint32) error {
 	return err
 }
 
-// unlock OFFSET [all] unlocks it, and wakes a process that waits, or all.
+// unlock OFFSET [all] unlocks a mutex, and wakes one process that waits, or all.
 func unlockStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
 	if err == nil {
@@ -312,7 +313,7 @@ func unlockStep(p *player, args []string) error {
 	return nil
 }
 
-// Peers wait with a bit of their own: so others can be woken, and no peer.
+// Peers wait with a bit of their own. So others can be woken without waking a peer.
 const peersBit, othersBit = 1, 2
 
 func wake(word *uint32, count int, bits uintptr) (woken int) {
@@ -321,11 +322,11 @@ func wake(word *uint32, count int, bits uintptr) (woken int) {
 	return int(n)
 }
 
-// hand OFFSET unlocks it for the only process that waits and is no peer. That
-// one locks the mutex as one that has waited, and so its unlock has to wake
-// another. A process that waits in slices is between two of them now and then;
-// it would lock a free mutex like one that never waited. So it is woken first,
-// which succeeds only while it sleeps, and the mutex is unlocked at once.
+// hand OFFSET unlocks a mutex for the only process that waits and is no peer.
+// That process then locks the mutex after a wait, so its unlock must wake another
+// one. But a process that waits in slices may be between two of them. It would
+// then lock the mutex as if it had never waited. So this step wakes it first,
+// which succeeds only while it sleeps, and unlocks the mutex right after that.
 func handStep(p *player, args []string) error {
 	word, err := p.word(args[0], 0)
 	if err == nil {
@@ -345,7 +346,7 @@ func handStep(p *player, args []string) error {
 	return errors.New("no process sleeps in futex on the mutex, without FUTEX_PRIVATE_FLAG")
 }
 
-// add OFFSET N adds to an int32, as a C program does that has the mutex.
+// add OFFSET N adds N to an int32, as a C program does while it has the mutex.
 func addStep(p *player, args []string) error {
 	at, err := strconv.Atoi(args[0])
 	n, e := strconv.Atoi(args[1])
@@ -359,8 +360,8 @@ func addStep(p *player, args []string) error {
 	return err
 }
 
-// own OFFSET makes a student's child process the owner of the mutex that the
-// peer has locked: as if the child had locked it.
+// own OFFSET makes a child process of the student's program the owner of the mutex
+// that the peer has locked, as if the child had locked it.
 func ownStep(p *player, args []string) error {
 	parents := map[int]int{} // processes that have a segment, and their parents
 	dirs, _ := filepath.Glob("/proc/[0-9]*")

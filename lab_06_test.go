@@ -19,15 +19,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lab 06 looks at a segment that lives for a millisecond: so a process is held
-// at a call. To the program this looks like a call that sleeps, which signals
-// interrupt.
+// Lab 06 looks at a segment that exists only for a millisecond. So a process is
+// held at a call. For the program this is like a call that sleeps: a signal
+// interrupts it.
 
 // The points at which a process can be held.
 const (
-	beforeAttach = "attach" // it calls shmat: there is the segment, and no mark
-	withList     = "list"   // it has the segment, and detaches it, or ends
-	walkerDone   = "walker" // it is the walker, has attached it, and prints, detaches or ends
+	beforeAttach = "attach" // it calls shmat: the segment exists, and is not marked yet
+	withList     = "list"   // it has attached the segment, and now detaches it or ends
+	walkerDone   = "walker" // it is the walker, has attached the segment, and now prints, detaches or ends
 	walkerPrints = "write"  // it is the walker, and prints
 )
 
@@ -35,13 +35,14 @@ var rules06 = []rule{{call: unix.SYS_SHMGET}, {call: unix.SYS_SHMAT}, {call: uni
 	{call: unix.SYS_SHMCTL}, {unix.SYS_WRITE, 0, equals, 1}, {unix.SYS_WRITEV, 0, equals, 1},
 	{call: unix.SYS_EXIT_GROUP}}
 
-// A walk06 knows what the processes of a program have called.
+// A walk06 is the decider of lab 06. It knows what the processes of a program have
+// called.
 type walk06 struct {
 	calls   map[string][]int        // the processes that have made a call
 	seen    []int                   // all processes
 	creator int                     // the first that has called shmget
 	fixed   bool                    // a process has given shmat an address
-	before  map[int]map[uint64]bool // where each had a segment before its shmat
+	before  map[int]map[uint64]bool // the addresses of its segments before its shmat
 	where   map[int]map[uint64]bool // and at its latest call
 }
 
@@ -107,7 +108,7 @@ func (d *walk06) at(c call) (points []string) {
 	return points
 }
 
-// attaches are the addresses at which a process has System V segments.
+// attaches are the addresses at which a process has attached System V segments.
 func attaches(pid int) map[uint64]bool {
 	all := map[uint64]bool{}
 	for _, a := range segmentsOf(pid) {
@@ -151,8 +152,8 @@ func lookCallers(s *session, h *holder, d *walk06, args []string) (bool, string,
 	return is, fmt.Sprintf("the number of processes of %s that have called %s is %d", args[0], args[1], len(list)), err
 }
 
-// lookApart tells whether the walker, which is held, has attached the segment
-// at another address than the builder has.
+// lookApart tells whether the walker, which is held, has attached the segment at
+// another address than the builder.
 func lookApart(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
 	if h.first == 0 {
 		return false, "no walker has attached the segment", nil
@@ -168,10 +169,10 @@ func lookApart(s *session, h *holder, d *walk06, args []string) (bool, string, e
 	inherited := d.before[h.first]
 	for address := range own {
 		if inherited[address] {
-			continue // by fork
+			continue // inherited by fork
 		}
 		random, _ := os.ReadFile("/proc/sys/kernel/randomize_va_space")
-		if builders[address] && string(random) != "0\n" { // or all programs have the same ones
+		if builders[address] && string(random) != "0\n" { // without random addresses all programs have the same
 			return false, fmt.Sprintf("builder and walker have the segment at the same address, %#x", address), nil
 		}
 		return true, "builder and walker have the segment at different addresses", nil
@@ -179,9 +180,9 @@ func lookApart(s *session, h *holder, d *walk06, args []string) (bool, string, e
 	return false, "the walker has not attached the segment: its shmat has failed", nil
 }
 
-// lookAddresses tells whether a word of the segment is an address: of 64 bits,
-// of anything that a process of the program has in its memory; or cut to 32
-// bits, of the segment.
+// lookAddresses tells whether a word of the segment is an address. A word of 64
+// bits may point to anything in the memory of a process of the program. A word of
+// 32 bits may be an address in the segment that was cut.
 func lookAddresses(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
 	text, state, err := s.contents("any")
 	if state != "" || err != nil {
@@ -209,8 +210,8 @@ func lookAddresses(s *session, h *holder, d *walk06, args []string) (bool, strin
 	return false, "no word of the segment is an address", nil
 }
 
-// lookPatient tells whether the builder waits for its walker, which is held:
-// in the kernel, or at least for a second.
+// lookPatient tells whether the builder waits for its walker, which is held. The
+// builder sleeps in the kernel, or has run on for at least a second.
 func lookPatient(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
 	switch {
 	case h.first == 0:
@@ -254,7 +255,8 @@ func lookOver(s *session, h *holder, d *walk06, args []string) (bool, string, er
 
 const nodesFrom, nodesTo = 16, 4080 // the offsets that a node can have
 
-// links follows a list, and gives its links and values: one link more.
+// links follows a list, and returns its links and values. There is one link more
+// than values.
 func (s *session) links(key string) (links []int64, values []int32, state string, err error) {
 	text, state, err := s.contents(key)
 	if state != "" || err != nil {
@@ -426,8 +428,8 @@ func (s *session) segmentID(ts *testscript.TestScript, args []string) {
 	ts.Setenv("ID", strconv.Itoa(g.id))
 }
 
-// spendID makes and removes a segment. So the next one's id is not 0, which is
-// the first of a new world, and which some programs take for an error.
+// spendID makes and removes a segment. Its id is 0, as the first one's is in a new
+// world. So the next segment has another id: some programs take 0 for an error.
 func (s *session) spendID(ts *testscript.TestScript, _ []string) {
 	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 1, 0o600)
 	ts.Check(err)
@@ -465,9 +467,9 @@ func stepList(p *player, args []string) error {
 	return p.storeList(int32(count), offsets, values)
 }
 
-// stepSeries is the step "series COUNT N FIRST [DISTANCE]": N nodes one after
-// the other, with the values FIRST, FIRST+1 and so on. With DISTANCE 8 each
-// link lies where the node before it has its value.
+// stepSeries is the step "series COUNT N FIRST [DISTANCE]": N nodes one after the
+// other, with the values FIRST, FIRST+1 and so on. With DISTANCE 8 the nodes
+// overlap: each link lies where the node before it has its value.
 func stepSeries(p *player, args []string) error {
 	var count, n, first int
 	distance := 16

@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,15 +22,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A lab is the part of a lesson that a student writes anew. Its scripts, in
-// testdata/LESSON/lab, judge programs in any language.
+// A lab is the part of a lesson whose programs a student writes again. Its scripts,
+// in testdata/LESSON/lab, judge programs in any language.
 type lab struct {
 	number, lesson string
 	programs       []string
 	// values are what the assignment says: keys, sizes and so on, as
 	// variables of the scripts. Variant 0 is the tutorial's.
 	values  func(variant int) map[string]string
-	decider func() decider // of the calls of its programs, or nil
+	decider func() decider // says which calls can be held; may be nil
 }
 
 var labs = []*lab{
@@ -62,29 +61,28 @@ func (sub *submission) ours(program string) string {
 	return filepath.Join(built, l.lesson, program)
 }
 
-// A labScript is one thing that is looked at, and what it is worth.
+// A labScript is one check of a lab, and its points.
 type labScript struct {
 	lab        *lab
-	file, name string // its name is 01/reader-first, say
+	file, name string // a name is, for example, 01/reader-first
 	text       string
 	points     float64
 	tier       string // basic, interop or robust
 	limit      time.Duration
-	hung       time.Duration // after so long it is the grader that hangs
-	pairings   [][]string    // in each, these programs are ours
-	needs      []string      // programs of the student
+	hung       time.Duration // after this time the grader itself hangs
+	needs      []string      // the student's programs that it starts
 }
 
 var tiers = []string{"basic", "interop", "robust"}
 
 const (
 	defaultLimit = 20 * time.Second
-	aloneFor     = 300 // ticks that a script waits when no program of the student's runs
+	aloneFor     = 300 // ticks that a script waits when no program of the student runs
 )
 
 var (
-	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit|pairings): *(.*)\n`)
-	startsInLab = regexp.MustCompile(`(?m)^(?:start \S+|status \S+)((?: -\S+)*) (\S+)`)
+	heading     = regexp.MustCompile(`(?m)^# (points|tier|limit): *(.*)\n`)
+	startsInLab = regexp.MustCompile(`(?m)^start \S+(?: -\S+)* (\S+)`)
 )
 
 // readLab reads the scripts of a lab.
@@ -102,7 +100,7 @@ func readLab(l *lab) (scripts []*labScript, err error) {
 }
 
 func readLabScript(l *lab, file string) (*labScript, error) {
-	s := &labScript{lab: l, file: file, limit: defaultLimit, pairings: [][]string{nil},
+	s := &labScript{lab: l, file: file, limit: defaultLimit,
 		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
 	text, err := os.ReadFile(file)
 	s.text = string(text)
@@ -115,16 +113,12 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 			s.tier = value
 		case "limit":
 			s.limit, e = time.ParseDuration(value)
-		case "pairings": // both are the student's, or one of them is ours
-			for _, program := range strings.Fields(value) {
-				s.pairings = append(s.pairings, []string{program})
-			}
 		}
 		err = errors.Join(err, e)
 	}
 	for _, m := range startsInLab.FindAllStringSubmatch(s.text, -1) {
-		if slices.Contains(l.programs, m[2]) && !slices.Contains(s.needs, m[2]) {
-			s.needs = append(s.needs, m[2])
+		if slices.Contains(l.programs, m[1]) && !slices.Contains(s.needs, m[1]) {
+			s.needs = append(s.needs, m[1])
 		}
 	}
 	s.hung = 2*time.Minute + 3*s.limit
@@ -135,12 +129,12 @@ func readLabScript(l *lab, file string) (*labScript, error) {
 	return s, err
 }
 
-// A verdict is what became of one script.
+// A verdict is the result of one script.
 type verdict struct {
-	script                 *labScript
-	points                 float64
-	status                 string // passed, failed, skipped, or error: the grader's own
-	pairing                string // such as "your writer, our reader"
+	script *labScript
+	points float64
+	status string // passed, failed, skipped, or error: the grader's own
+
 	seen, expected, likely string
 	printed                string // everything
 	sandbox                string // the directory that it had
@@ -157,7 +151,7 @@ type submission struct {
 	variant int
 }
 
-// judge runs a script, in all its pairings.
+// judge runs a script.
 func (sub *submission) judge(script *labScript) (v verdict) {
 	start := time.Now()
 	defer func() {
@@ -168,47 +162,11 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 			return verdict{status: "failed", absent: true, seen: why.seen, expected: script.firstComment(), likely: why.likely}
 		}
 	}
-	pairings := script.pairings
-	if sub.variant != 0 { // our programs are of variant 0
-		if strings.Contains(script.text, " our-") {
-			return verdict{status: "skipped", seen: "our programs are of another variant"}
-		}
-		pairings = pairings[:1]
+	if sub.variant != 0 && strings.Contains(script.text, " our-") { // ours are of variant 0
+		return verdict{status: "skipped", seen: "our programs are of another variant"}
 	}
-	// All pairings at once: they have worlds of their own.
-	verdicts := make([]verdict, len(pairings))
-	var all sync.WaitGroup
-	for i, pairing := range pairings {
-		if all.Go(func() { verdicts[i] = sub.judgeOne(script, pairing) }); !haveWorlds {
-			all.Wait()
-		}
-	}
-	all.Wait()
-	for _, v := range verdicts {
-		if v.status != "passed" {
-			return v
-		}
-	}
-	v = verdicts[0]
-	v.points = script.points
-	return v
-}
-
-func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
-	run := &labRun{sub: sub, script: script, ours: pairing, left: script.limit}
-	v := verdict{status: "passed"}
-	if len(script.pairings) > 1 {
-		var who []string
-		for _, p := range script.needs {
-			if slices.Contains(pairing, p) {
-				who = append(who, "our "+p)
-			} else {
-				who = append(who, "your "+p)
-			}
-		}
-		v.pairing = strings.Join(who, ", ")
-	}
-	// A fault of the grader is not the student's.
+	run := &labRun{sub: sub, script: script, left: script.limit}
+	v = verdict{status: "passed"}
 	r := &recorder{limit: script.hung, kill: func() {
 		if p := run.init.Load(); p != nil {
 			p.Kill()
@@ -236,8 +194,10 @@ func (sub *submission) judgeOne(script *labScript, pairing []string) verdict {
 		v.status, v.seen, v.likely = "failed", run.failure, run.cause
 		v.expected = script.commentAbove(failedLine(v.printed))
 		if v.likely == "" {
-			v.likely = "not known; run this script alone with -v and compare with ASSIGNMENT.md"
+			v.likely = "not known; grade this lab with -v, and compare what was printed with ASSIGNMENT.md"
 		}
+	default:
+		v.points = script.points
 	}
 	return v
 }
@@ -254,7 +214,8 @@ func failedLine(printed string) int {
 	return n
 }
 
-// commentAbove is the comment above a line: what the lines below it expect.
+// commentAbove is the comment above a line. It says what the lines below it
+// expect.
 func (s *labScript) commentAbove(number int) (text string) {
 	lines := strings.Split(s.text, "\n")
 	inComment := false
@@ -296,7 +257,6 @@ func lastLine(text string) string {
 type labRun struct {
 	sub      *submission
 	script   *labScript
-	ours     []string
 	box      *sandbox
 	init     atomic.Pointer[os.Process] // process 1 of the sandbox, if it has one
 	left     time.Duration              // until the script's limit
@@ -306,7 +266,7 @@ type labRun struct {
 	cause    string
 	finished map[string]*process
 	values   map[string]string // of the assignment
-	files    map[string][]byte // made by the command input
+	files    map[string][]byte // made by the commands input and remember
 	history  history           // of lab 01
 }
 
@@ -317,7 +277,7 @@ type cause struct {
 	sure       bool
 }
 
-// rank is when a cause is tried: those that are sure come first, those without
+// rank says when a cause is tried: those that are sure come first, those without
 // a condition last.
 func (c cause) rank() int {
 	switch {
@@ -331,7 +291,7 @@ func (c cause) rank() int {
 
 func (run *labRun) setup(env *testscript.Env) error {
 	values := run.sub.lab.values(run.sub.variant)
-	if !haveWorlds { // the objects of others do not count, and stay
+	if !haveWorlds { // the objects of others do not count, and are not removed
 		foreign = objectsNow()
 		scriptKeys = keysOf(values)
 	}
@@ -381,7 +341,7 @@ func keysOf(values map[string]string) (keys []uint32) {
 	return keys
 }
 
-// endLab finds the cause of a failure, while all is as it was, and cleans up.
+// endLab finds the cause of a failure, before anything changes. Then it cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	if run.failure != "" && run.cause == "" {
@@ -412,7 +372,7 @@ func (s *session) endLab(t testscript.T) {
 	for _, f := range s.open {
 		f.Close()
 	}
-	s.world.left() // where there are no worlds
+	s.world.left() // removes what is left: without worlds it would stay
 }
 
 // fail ends the script: the student's program has done something wrong.
@@ -421,7 +381,7 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 	ts.Fatalf("%s", s.lab.failure)
 }
 
-// inWords puts the names that the script gave to programs into words: the
+// inWords replaces the names that the script gave to programs by words. The
 // student has not read the script.
 func (s *session) inWords(text string) string {
 	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
@@ -446,11 +406,11 @@ func nameInWords(name string) string {
 	return name
 }
 
-// isPeer tells it by the name: that of a peer begins with "the-", and no other.
+// isPeer tells whether a name is a peer's: only these begin with "the-".
 func isPeer(name string) bool { return strings.HasPrefix(name, "the-") }
 
-// evidence is what a program has printed, and how it ended. Of a peer it is
-// nothing unless a step of it has failed.
+// evidence says what a program has printed, and how it ended. For a peer it is
+// empty, unless a step has failed.
 func (s *session) evidence(name string, p *process) string {
 	if isPeer(name) {
 		if answer := lastLine(p.stdout()); strings.HasPrefix(answer, "error: ") {
@@ -482,8 +442,8 @@ func commonCauses(l *lab, values map[string]string) (causes []cause) {
 	return causes
 }
 
-// quotedWords splits a line at blanks, as testscript does: quotes keep
-// together, and two of them within quotes stand for one.
+// quotedWords splits a line at spaces, as testscript does. Text in quotes is not
+// split, and two quotes within it stand for one.
 func quotedWords(line string) (words []string, err error) {
 	word, quoted, started := "", false, false
 	for i := 0; i < len(line); i++ {
@@ -519,7 +479,7 @@ type labCommand struct {
 	do    func(s *session, ts *testscript.TestScript, neg bool, args []string)
 }
 
-// moreCommands are those that only some labs need.
+// moreCommands are the commands that only some labs need.
 var moreCommands = map[string]labCommand{}
 
 // labCommands are the commands of a lab's scripts.
@@ -537,7 +497,6 @@ func labCommands() map[string]command {
 		"await":   {"await [-within=TIME] CONDITION", 1, (*session).await},
 		"likely":  {"likely TEXT [CONDITION...]", 1, plain((*session).likely)},
 		"tell":    {"tell [-later] NAME COMMAND [ARG...]", 2, plain((*session).tell)},
-		"letters": {"letters COUNT LETTER...", 2, plain((*session).letters)},
 	}
 	maps.Copy(usages, moreCommands)
 	commands := map[string]command{}
@@ -564,7 +523,7 @@ func plain(do func(*session, *testscript.TestScript, []string)) func(*session, *
 // likely names the cause of what fails next, if its conditions hold then. A
 // new group of such lines takes the place of the one before.
 func (s *session) likely(ts *testscript.TestScript, args []string) {
-	c := cause{text: os.Expand(args[0], ts.Getenv)} // quotes keep variables as they are
+	c := cause{text: os.Expand(args[0], ts.Getenv)} // testscript expands no variable in quotes
 	for _, condition := range args[1:] {
 		condition = os.Expand(condition, ts.Getenv)
 		words, err := quotedWords(strings.TrimPrefix(condition, "!"))
@@ -593,8 +552,8 @@ func (s *session) holds(c cause) bool {
 	return true
 }
 
-// startInLab starts a program of the student's, or ours if it is called
-// our-NAME or the pairing says so, in the sandbox. A peer is the grader's.
+// startInLab starts a program of the student in the sandbox, or ours if it is
+// called our-NAME, or a peer of the grader.
 func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	name, run := args[0], s.lab
 	if s.running[name] != nil {
@@ -618,10 +577,10 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	var stdin, keyboard *os.File
 	if input || args[0] == "peer" {
 		stdin, keyboard = s.openInput(ts, file)
-		defer stdin.Close() // or a program's end would not be seen there
+		defer stdin.Close() // only the program may have this end of the pipe
 	}
 	program, ours := strings.CutPrefix(args[0], "our-")
-	ours = ours || slices.Contains(run.ours, program) || run.sub.dir == ""
+	ours = ours || run.sub.dir == ""
 	if isPeer(name) != (program == "peer") {
 		ts.Fatalf("the name of a peer begins with \"the-\", and no other program's does")
 	}
@@ -647,7 +606,8 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	s.running[name] = p
 }
 
-// whole looks until something is so, or the script's time is over.
+// whole looks again and again until something is so, or patience or the script's
+// time has run out.
 func (s *session) whole(patience time.Duration, seen func() bool) bool {
 	run := s.lab
 	patience = min(patience, run.left)
@@ -658,7 +618,7 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 		if patience <= 0 {
 			return false
 		}
-		// A machine that stands still does not use up the program's time.
+		// While the whole machine stops, the program's time does not run out.
 		before := time.Now()
 		time.Sleep(tick)
 		took := min(time.Since(before), 5*tick)
@@ -668,8 +628,8 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 }
 
 // finishInLab waits for a program's end and checks how it ended: with one of
-// these statuses, or "fail", which is any but 0, or "error", which is 1 to 125,
-// or "any".
+// these statuses. "fail" stands for any status but 0, "error" for 1 to 125, and
+// "any" for all.
 func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	p, within := s.process(ts, args[0]), s.lab.left
 	if len(args) > 2 {
@@ -717,7 +677,7 @@ func ending(status string) string {
 	return "was ended by SIG" + status
 }
 
-// doing says which system call a program's threads wait in.
+// doing names the system calls in which a program's threads wait.
 func (s *session) doing(p *process) string {
 	if calls := waitsIn(p.cmd.Process.Pid); len(calls) > 0 {
 		return ", in " + strings.Join(calls, " and ")
@@ -725,7 +685,7 @@ func (s *session) doing(p *process) string {
 	return ""
 }
 
-// lastWords are the last line that a program has printed.
+// lastWords quotes the last line that a program has printed.
 func (s *session) lastWords(p *process) string {
 	for _, text := range []string{p.stderr(), p.stdout()} {
 		if text = strings.TrimSpace(text); text != "" {
@@ -803,7 +763,7 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("%s was not started", args[0])
 	}
 	want := ts.ReadFile(args[1])
-	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, nothing stands for anything
+	raw := len(args) > 2 && args[2] == "-raw" // byte by byte, without variables
 	if !raw {
 		want = strings.ReplaceAll(want, "<pid>", strconv.Itoa(p.pid))
 		want = os.Expand(want, ts.Getenv)
@@ -832,7 +792,7 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 		case at == len(want):
 			s.fail(ts, "%s printed %d bytes, of %d; too much is: %s", args[0], size, len(want), short(got[at:]))
 		}
-		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d, where %s stands instead of %s",
+		s.fail(ts, "%s printed %d bytes, of %d; they are the same up to byte %d, where there is %s instead of %s",
 			args[0], size, len(want), at, short(got[at:min(at+16, len(got))]), short(want[at:min(at+16, len(want))]))
 	}
 	gotLines, wantLines := strings.SplitAfter(got, "\n"), strings.SplitAfter(want, "\n")
@@ -855,7 +815,8 @@ func (s *session) outputIs(ts *testscript.TestScript, args []string) {
 }
 
 // withoutMissed leaves out up to two blocks, of three lines each, that a reader
-// has missed: it came late, or the machine stood still. Not the last one.
+// has missed because it came late, or because the machine is busy. It never
+// leaves out the last block.
 func withoutMissed(got, want string) (seen string) {
 	missed := 0
 	for {
@@ -873,9 +834,9 @@ func withoutMissed(got, want string) (seen string) {
 	}
 }
 
-// hold stops a program when it prints something next, or, with a line, when it
-// prints something after that. release lets it go, and so it does with calls
-// that are held.
+// hold stops a program when it prints something, or, with a line, when it prints
+// something after that line. release lets the program go on. It also releases
+// the calls that are held.
 func (s *session) hold(ts *testscript.TestScript, args []string) {
 	p, room := s.process(ts, args[0]), 0
 	if len(args) > 1 {
@@ -919,8 +880,8 @@ func (s *session) see(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// await waits until something is so, for as long as any program of the script
-// runs, and the script has time.
+// await waits until something is so, as long as a program of the script runs and
+// the script has time.
 func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 	var state string
 	patience, limit := s.lab.left, s.lab.script.limit
@@ -930,7 +891,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		limit, args = patience, args[1:]
 	}
-	alone := 0 // how long only peers have run: they may still be at a step
+	alone := 0 // for how many ticks only peers have run
 	ok := s.whole(patience, func() bool {
 		if alone++; !s.allEnded() {
 			alone = 0
@@ -950,7 +911,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 
 func (s *session) allEnded() bool {
 	for _, p := range s.running {
-		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer only does what it is told
+		if !p.within(0) && (p.told == 0 || p.answers() < p.told) { // a peer without a step does nothing
 			return false
 		}
 	}
@@ -962,7 +923,7 @@ func (s *session) allEnded() bool {
 	return true
 }
 
-// everybody says what all programs do, each after a semicolon.
+// everybody says what each program does, after a semicolon.
 func (s *session) everybody() string {
 	var all []string
 	for name, p := range s.running {
@@ -970,7 +931,7 @@ func (s *session) everybody() string {
 		if p.status() == "running" {
 			text = name + " is running" + s.doing(p)
 		}
-		if isPeer(name) { // it does what it is told, and says so
+		if isPeer(name) { // leave out a peer that has nothing to do
 			if p.status() == "running" && p.answers() >= p.told {
 				continue
 			}

@@ -19,14 +19,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A peer is a program that does what a script tells it, one step at a time: it
+// A peer is a program that does what a script tells it, one step at a time. It
 // plays the other side of a student's program. It is a process of its own, so
 // that the student's program sees its pid, and can notice its death.
 //
-// What it can be told (OFFSET counts from the start of the segment that it
-// has attached last):
+// These are its steps. OFFSET counts from the start of the segment that the peer
+// has attached last.
 //
-//	make KEY SIZE [MODE]       shmget with IPC_CREAT and IPC_EXCL
+//	make KEY SIZE              shmget with IPC_CREAT and IPC_EXCL
 //	attach KEY                 shmat
 //	detach                     shmdt
 //	remove KEY                 shmctl IPC_RMID
@@ -34,9 +34,9 @@ import (
 //	int64 OFFSET VALUE
 //	fill OFFSET COUNT LETTER   stores COUNT times the letter
 //	text OFFSET TEXT           stores a text; \x00 and so on stand for bytes
-//	file OFFSET FILE           stores what is in a file of the script
+
 //	semget KEY N               makes a set of N semaphores
-//	semop KEY NUMBER N         waits until it can, except with -now
+//	semop KEY NUMBER N         waits until it can
 //	setval KEY NUMBER VALUE
 //	rmsem KEY                  removes a set
 //	list, series               a list of lab 06: see stepList and stepSeries
@@ -44,9 +44,9 @@ import (
 //	kill-child                 kills the child, and leaves it a zombie
 //	pause SECONDS              does nothing for a while
 //
-// lab_03_test.go has more of them, in moreSteps.
+// moreSteps has those that only one lab needs.
 
-// tell has a peer do something. With -later it does not wait until that is
+// tell tells a peer to do a step. With -later it does not wait until the step is
 // done: "await answers NAME" does.
 func (s *session) tell(ts *testscript.TestScript, args []string) {
 	later := args[0] == "-later"
@@ -58,9 +58,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		ts.Fatalf("usage: tell [-later] NAME COMMAND [ARG...], where NAME was started as peer")
 	}
 	words := append([]string(nil), args[1:]...)
-	if words[0] == "file" && len(words) == 3 {
-		words[0], words[2] = "text", strconv.Quote(ts.ReadFile(words[2]))
-	} else if words[0] == "text" && len(words) > 2 {
+	if words[0] == "text" && len(words) > 2 {
 		words[2] = `"` + strings.Join(words[2:], " ") + `"`
 		words = words[:3]
 	}
@@ -83,14 +81,14 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	if later {
 		return
 	}
-	alone := 0 // how long nobody has run who could let the step go on
+	alone := 0 // for how many ticks no other program has run
 	if !s.whole(s.lab.left, func() bool {
 		if alone++; !s.allEnded() || words[0] == "pause" {
 			alone = 0
 		}
 		return p.answers() >= p.told || p.within(0) || alone > aloneFor
 	}) || alone > aloneFor && p.answers() < p.told {
-		s.fail(ts, "%s still waits with its step %q%s", args[0], strings.Join(args[1:], " "), s.everybody())
+		s.fail(ts, "%s still waits in its step %q%s", args[0], strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
 	answer := lines[len(lines)-1]
@@ -101,13 +99,13 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	}
 }
 
-// answers counts what a peer has done.
+// answers counts the steps that a peer has done.
 func (p *process) answers() int { return strings.Count(p.stdout(), "\n") }
 
-// lookAnswers tells whether a peer has done all that it was told.
+// lookAnswers tells whether a peer has done all its steps.
 func lookAnswers(s *session, p *process, args []string) (bool, string, error) {
 	n := p.told - p.answers()
-	return n == 0, fmt.Sprintf("%s still waits with its step", args[0]), nil
+	return n == 0, fmt.Sprintf("%s still waits in its step", args[0]), nil
 }
 
 // lookLocks tells whether a peer was told to lock a mutex, and not yet to unlock it.
@@ -136,11 +134,11 @@ func play([]string) error {
 
 type player struct {
 	mem   []byte
-	said  string // what a step answers besides "done"
+	said  string // what a step adds to the answer "done"
 	child *child // of lab 01
 }
 
-// moreSteps are those that only one lab needs.
+// moreSteps are the steps that only one lab needs.
 var moreSteps = map[string]func(p *player, args []string) error{}
 
 func (p *player) do(line string) error {
@@ -165,11 +163,7 @@ func (p *player) do(line string) error {
 	var err error
 	switch verb {
 	case "make":
-		mode := 0o600
-		if words[3] != "" {
-			mode = number(3)
-		}
-		_, err = unix.SysvShmGet(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|mode)
+		_, err = unix.SysvShmGet(number(1), number(2), unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 	case "attach":
 		id, e := unix.SysvShmGet(number(1), 0, 0)
 		if err = e; err == nil {
@@ -206,11 +200,7 @@ func (p *player) do(line string) error {
 			err = errors.New("semget failed")
 		}
 	case "semop":
-		flags := int16(0)
-		if words[4] == "-now" {
-			flags = unix.IPC_NOWAIT
-		}
-		err = semopRetry(semget(number(1), 0, 0), number(2), number(3), flags)
+		err = semopRetry(semget(number(1), 0, 0), number(2), number(3), 0)
 	case "setval":
 		const setVal = 16
 		if _, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semget(number(1), 0, 0)),
@@ -235,7 +225,7 @@ func (p *player) do(line string) error {
 	return errors.Join(err, failed)
 }
 
-// semopRetry is semop(2) with one operation, made again after a signal.
+// semopRetry is semop(2) with one operation. After a signal it calls semop again.
 func semopRetry(id, number, n int, flags int16) error {
 	op := [3]int16{int16(number), int16(n), flags}
 	for {

@@ -68,9 +68,9 @@ func runREADME(t *testing.T, file string) error {
 	return nil
 }
 
-// copyTree makes a copy of the sources, in which a README may build. In a
-// world, it stands at the place of the sources: then go build knows what it
-// has built already.
+// copyTree makes a copy of the sources, in which a README may build. In a world
+// the copy is mounted over the sources, so that go build finds in its cache what
+// it has built before.
 func copyTree(t *testing.T) (dir string, err error) {
 	copied, err := filepath.EvalSymlinks(t.TempDir())
 	for _, file := range sources(t) {
@@ -110,10 +110,10 @@ var (
 	goBuild = regexp.MustCompile(`go build -o bin/(\d\d)/`)
 )
 
-// buildAhead lets go run build, and keep, each program that a README runs so:
-// two that are still to be linked, while all CPUs are busy, may start seconds
-// apart. What a README builds is put there as it was built for the scripts, and
-// go build sees that it is up to date.
+// buildAhead builds what a README will build. Otherwise two programs that "go run"
+// must still link may start seconds apart on a busy machine. Programs for "go
+// build" are copied from those of the scripts, and go build sees that they are up
+// to date.
 func buildAhead(dir, text string) error {
 	for _, m := range goBuild.FindAllStringSubmatch(text, -1) {
 		lesson, err := filepath.Glob(filepath.Join(built, m[1]+"-*"))
@@ -138,7 +138,7 @@ func buildAhead(dir, text string) error {
 // A block is a console block: what is typed at one or more terminals, and
 // what appears there.
 type block struct {
-	line      int // of the README
+	line      int // where it begins in the README
 	unordered bool
 	needs     []string // programs without which it is not run
 	steps     []*step
@@ -148,7 +148,7 @@ type block struct {
 type step struct {
 	line     int
 	terminal int
-	input    string // a command; ^C, ^D or ↵; or nothing, to look once more
+	input    string // a command, or ^C, ^D or ↵, or nothing, to look once more
 	output   []string
 }
 
@@ -159,7 +159,7 @@ var (
 
 func parseREADME(text string) (blocks []*block, err error) {
 	var in *block
-	other := false // in a fence that is none of ours
+	other := false // in a block that is not marked console
 	for i, line := range strings.Split(text, "\n") {
 		m := fence.FindStringSubmatch(line)
 		switch {
@@ -201,7 +201,7 @@ func parseREADME(text string) (blocks []*block, err error) {
 	return blocks, err
 }
 
-// missing names a program that the block needs and that is not installed.
+// missing names a program that the block needs, if it is not installed.
 func (b *block) missing() string {
 	for _, program := range b.needs {
 		if _, err := exec.LookPath(program); err != nil {
@@ -231,8 +231,8 @@ func (b *block) run(dir string) error {
 		if err := t.enter(s.input); err != nil {
 			return fmt.Errorf("%d: %s: %w", s.line, s.input, err)
 		}
-		// The command is over if the next thing typed there is a command,
-		// or nothing is.
+		// The command must end here if the next input at this terminal is
+		// another command, or if there is none.
 		over := true
 		for _, next := range b.steps[i+1:] {
 			if next.terminal == s.terminal {
@@ -254,8 +254,8 @@ func (b *block) run(dir string) error {
 
 var varying = regexp.MustCompile(`<[a-z]+>|…`)
 
-// linePattern is the regular expression for one line of a README. Spaces at
-// its end do not count: nobody sees them.
+// linePattern is the regular expression for one line of a README. Spaces at its
+// end do not count, because nobody sees them.
 func linePattern(line string, known map[string]string) string {
 	re := ""
 	line = strings.TrimRight(line, " ")
@@ -277,8 +277,8 @@ func linePattern(line string, known map[string]string) string {
 	}
 }
 
-// A matcher says how much of the output is what the README shows: its length
-// in bytes, or -1. Whole means that nothing may follow.
+// A matcher says how many bytes of the output match what the README shows, or -1
+// if they do not. If whole is set, nothing may follow.
 type matcher func(output string, whole bool) int
 
 func pattern(lines []string, known map[string]string, unordered bool) matcher {
@@ -312,8 +312,8 @@ func pattern(lines []string, known map[string]string, unordered bool) matcher {
 	}
 }
 
-// sameLines tells whether each line of output is one of want, in any order;
-// a line … stands for all the others.
+// sameLines tells whether each line of output is one of want, in any order. A line
+// … stands for any other lines.
 func sameLines(want, output []string, known map[string]string) bool {
 	output = output[:len(output)-1] // after the last newline
 	rest := slices.DeleteFunc(slices.Clone(want), func(w string) bool { return w == "…" })
@@ -332,8 +332,8 @@ func sameLines(want, output []string, known map[string]string) bool {
 	return len(rest) == 0
 }
 
-// learn notes what <pid> and the like stand for, so that they stand for the
-// same from here to the end of the block.
+// learn notes what <pid> and the like stand for. They stand for the same words up
+// to the end of the block.
 func learn(lines []string, output string, known map[string]string, unordered bool) error {
 	if unordered {
 		return nil
@@ -356,21 +356,21 @@ func learn(lines []string, output string, known map[string]string, unordered boo
 	return nil
 }
 
-// A terminal is a shell and what it and its programs have printed, on both
-// outputs.
+// A terminal is a shell, and what it and its programs have printed on standard
+// output and standard error.
 type terminal struct {
 	cmd      *exec.Cmd
 	commands io.WriteCloser
 	keyboard io.WriteCloser
 
 	mu      sync.Mutex
-	output  string // not yet looked at
+	output  string // not yet compared
 	running bool
 }
 
-// The shell reads commands from descriptor 3, so that what is typed while
-// one runs goes to that one, and prints a mark after each. Ctrl-C ends the
-// command and not the shell.
+// The shell reads commands from descriptor 3, and prints a mark after each. What
+// is typed while a command runs goes to that command. Ctrl-C ends the command and
+// not the shell.
 const (
 	mark  = "\036"
 	shell = `trap : INT
@@ -443,8 +443,8 @@ func (t *terminal) enter(input string) (err error) {
 	return err
 }
 
-// expect waits until the output is as wanted, and the command over if it is
-// to be, and returns what it was.
+// expect waits until the output matches and, if over is set, the command has
+// ended. It returns the output that matched.
 func (t *terminal) expect(match matcher, over bool) (string, error) {
 	for left := scriptTime; ; left -= tick {
 		t.mu.Lock()
@@ -460,9 +460,9 @@ func (t *terminal) expect(match matcher, over bool) (string, error) {
 		}
 		t.mu.Unlock()
 		if !running {
-			return output, errors.New("it is over, and what it printed differs")
+			return output, errors.New("it has ended, and what it printed differs")
 		} else if time.Sleep(tick); left < 0 {
-			return output, fmt.Errorf("no more came in %v", scriptTime)
+			return output, fmt.Errorf("it did not print the rest within %v", scriptTime)
 		}
 	}
 }
@@ -473,7 +473,7 @@ func (t *terminal) close() {
 	t.cmd.Wait()
 }
 
-// elide shortens blocks of letters for a reader's eyes: AAAA….
+// elide shortens blocks of equal letters: AAAA….
 func elide(text string) string {
 	var b strings.Builder
 	run := 0

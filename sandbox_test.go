@@ -25,10 +25,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Students' programs are run in a sandbox. Each script has one. Whatever a
-// program does there, it cannot see or signal another process, reach the
-// network, write a file that outlives the script, or read what it is compared
-// with; and when the script ends, all its processes are killed.
+// Students' programs run in a sandbox. Each script has its own. There a program
+// cannot see or signal other processes, reach the network, write a file that is
+// there after the script's end, or read what it is compared with. When the script
+// ends, all its processes are killed.
 
 const (
 	sandboxMemory    = 1 << 30  // bytes of private memory of one process
@@ -43,8 +43,8 @@ const (
 type sandbox struct {
 	dir        string // their /tmp: a file system of its own
 	submission string // the student's folder, which they see and cannot change
-	uid        int    // as whom they run; 0 if nobody else can be had
-	building   bool   // the submission's own build may write there
+	uid        int    // the uid of the programs; 0 for the grader's own
+	building   bool   // the submission's build runs, and may write to submission
 	init       *process
 	running    []*process
 }
@@ -55,8 +55,8 @@ type inSandbox struct {
 	Hide                  []string // directories that the program must not see
 	UID                   int
 	Namespaces, Building  bool
-	Asked                 string // the list of its calls that the grader is asked about, or none
-	Processes             uint64 // limit on those of this uid
+	Asked                 string // the list of calls that the kernel asks about, or empty
+	Processes             uint64 // limit on the processes of this uid
 	Argv                  []string
 }
 
@@ -64,12 +64,12 @@ type inSandbox struct {
 const (
 	seenWork       = "/tmp/work"       // its working directory, empty
 	seenSubmission = "/tmp/submission" // the student's folder
-	seenOurs       = "/tmp/ours"       // our programs; only they see it
+	seenOurs       = "/tmp/ours"       // our programs; students' programs do not see it
 )
 
-// sandboxUID is another uid than the grader's, and another one for each
-// sandbox: so no two of them share a limit on processes. These uids are the
-// ones that systemd gives to services without a name.
+// sandboxUID is another uid than the grader's, and a different one for each
+// sandbox, so that no two sandboxes share a limit on processes. systemd gives
+// uids of this range to services that have no user of their own.
 func sandboxUID() int {
 	if os.Geteuid() != 0 {
 		return 0
@@ -79,8 +79,8 @@ func sandboxUID() int {
 
 var sandboxes atomic.Int32
 
-// newSandbox makes one, for programs that this thread starts. The thread is
-// in a world already.
+// newSandbox makes a sandbox for programs that this thread starts. The thread is
+// already in a world.
 func newSandbox(dir, submission string) (*sandbox, error) {
 	b := &sandbox{dir: dir, submission: submission, uid: sandboxUID()}
 	if haveWorlds {
@@ -88,7 +88,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
 			return nil, fmt.Errorf("mount %s: %w", dir, err)
 		}
-		os.WriteFile("/proc/sys/kernel/shmall", []byte(sandboxSegments), 0) // root may
+		os.WriteFile("/proc/sys/kernel/shmall", []byte(sandboxSegments), 0) // only root may
 	} else if err := os.Chmod(dir, 0o1777); err != nil {
 		return nil, err
 	}
@@ -100,20 +100,20 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	}
 	if b.uid != 0 {
 		if err := os.Chown(filepath.Join(dir, "work"), b.uid, b.uid); err != nil {
-			note("programs run as your own user: no other can be had")
+			note("programs run as your own user: the grader cannot use another one here")
 			b.uid = 0
 		}
 	}
 	if !haveWorlds {
-		note("no namespaces can be had: programs see your files and processes, and reach the network")
-		// A process whose parent has ended then becomes a child of this one.
+		note("this machine allows no namespaces: programs see your files and processes, and reach the network")
+		// A process whose parent has ended becomes a child of this process.
 		return b, unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
-	// When package os first starts or finds a process, it tries with a child
-	// whether there are pidfds. That child must not be process 1 there.
+	// When package os first starts or finds a process, it starts a child to
+	// test for pidfds. That child must not become process 1 of the namespace.
 	os.FindProcess(os.Getpid())
-	// The next child of this thread is process 1 of a PID namespace, and when
-	// it ends, the kernel kills all others there.
+	// The next child of this thread is process 1 of a new PID namespace. When
+	// it ends, the kernel kills all other processes there.
 	if err := unix.Unshare(unix.CLONE_NEWPID); err != nil {
 		note("programs can see other processes: " + err.Error())
 		return b, nil
@@ -125,13 +125,13 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 	return b, err
 }
 
-// command is a program in the sandbox. "our" programs are found in a
-// directory of ours.
+// command is a program in the sandbox. If ours is not empty, it is the directory
+// of a program of ours.
 func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
 		Namespaces: haveWorlds, Building: b.building, Asked: asked,
 		Argv: slices.Clone(argv), Processes: sandboxProcesses}
-	if b.uid == 0 { // the uid has other processes, and those of other scripts
+	if b.uid == 0 { // the grader's uid has other processes, too
 		here.Processes = uint64(tasksOf(os.Getuid()) + 4*sandboxProcesses)
 	}
 	root, err := os.Getwd()
@@ -159,7 +159,7 @@ func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.Fi
 	cmd := exec.Command(filepath.Join(built, "sandbox"), string(text))
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=" + seenWork, "LANG=C.UTF-8", "SANDBOX=" + b.dir}
-	if strings.HasPrefix(goRoot(), "/") { // so that "build" may call go
+	if strings.HasPrefix(goRoot(), "/") { // so that a build can call go
 		cmd.Env[0] += ":" + filepath.Join(goRoot(), "bin")
 	}
 	if !haveWorlds {
@@ -182,7 +182,7 @@ var goRoot = sync.OnceValue(func() string {
 	return strings.TrimSpace(string(text))
 })
 
-// A startError says why a program could not be started: the student's fault.
+// A startError says why a program could not be started. It is the student's fault.
 type startError string
 
 func (e startError) Error() string { return string(e) }
@@ -200,8 +200,8 @@ func (e startError) likely() string {
 	return "the program cannot be started; try it in an empty directory"
 }
 
-// start starts a program there and returns once it runs. A holder, if there is
-// one, holds its calls.
+// start starts a program in the sandbox, and returns when it runs. A holder, if
+// there is one, holds its calls.
 func (b *sandbox) start(h *holder, ours string, stdin *os.File, argv ...string) (*process, error) {
 	list, socket := "", -1
 	if h != nil {
@@ -261,8 +261,8 @@ func (b *sandbox) add(cmd *exec.Cmd) (*process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	// In a PID namespace process 1 has that, and takes the others along.
-	// Package syscall kills a child that sees no parent there.
+	// In a PID namespace process 1 has Pdeathsig, and the others end with it.
+	// Here package syscall would kill a child that cannot see its parent.
 	if b.init == nil {
 		cmd.SysProcAttr.Pdeathsig = unix.SIGKILL
 	}
@@ -290,13 +290,13 @@ func (b *sandbox) end() (err error) {
 		killOrphans()
 	}
 	if haveWorlds {
-		unix.Unmount(b.dir, unix.MNT_DETACH) // or the directory cannot be removed
+		unix.Unmount(b.dir, unix.MNT_DETACH) // so that the directory can be removed
 	}
 	return err
 }
 
-// killOrphans kills the children of this process that it has not started: it
-// has inherited them. Without namespaces one script is run at a time.
+// killOrphans kills the processes whose parents have ended. They have become
+// children of this process. Without namespaces one script is run at a time.
 func killOrphans() {
 	eventually(time.Second, func() bool {
 		orphans := children(os.Getpid())
@@ -369,16 +369,16 @@ func reapAll([]string) error {
 	}
 }
 
-// enterSandbox becomes a program in a sandbox. What cannot be had is reported,
-// and the rest is done.
+// enterSandbox becomes a program in a sandbox. It reports the restrictions that
+// this machine does not allow, and makes the others.
 func enterSandbox(args []string) error {
 	var here inSandbox
 	if err := json.Unmarshal([]byte(args[0]), &here); err != nil {
 		return err
 	}
 	const reportFD = 3
-	unix.CloseRange(reportFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) // whatever was inherited
-	// A signal that is ignored here would be ignored by the program, too.
+	unix.CloseRange(reportFD, 1<<31, unix.CLOSE_RANGE_CLOEXEC) // close inherited files
+	// The program would inherit an ignored signal, but does not inherit a handler.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP,
 		unix.SIGQUIT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
 	report := os.NewFile(reportFD, "report")
@@ -405,7 +405,7 @@ func enterSandbox(args []string) error {
 	for resource, limit := range map[int]uint64{unix.RLIMIT_DATA: sandboxMemory,
 		unix.RLIMIT_FSIZE: sandboxFile, unix.RLIMIT_NPROC: here.Processes, unix.RLIMIT_CORE: 0} {
 		if resource == unix.RLIMIT_DATA && raceEnabled() {
-			continue // the race detector reserves more
+			continue // the race detector needs more
 		}
 		lacks("limits", unix.Setrlimit(resource, &unix.Rlimit{Cur: limit, Max: limit}))
 	}
@@ -419,7 +419,7 @@ func enterSandbox(args []string) error {
 	lacks("rights", errors.Join(
 		unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0),
 		unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)))
-	if _, err := unix.Setsid(); err != nil { // and so its own process group
+	if _, err := unix.Setsid(); err != nil { // a session and a process group of its own
 		lacks("session", err)
 	}
 	fmt.Fprintf(report, "pid: %d\n", os.Getpid())
@@ -430,7 +430,7 @@ func enterSandbox(args []string) error {
 	}
 	err := unix.Exec(here.Argv[0], here.Argv, os.Environ())
 	fmt.Fprintf(report, "exec: %s\n", whyNot(here.Argv[0], err))
-	report.Close() // the grader now answers, if it is asked about the end of this process
+	report.Close() // after that the grader answers, if the kernel asks about the exit of this process
 	return err
 }
 
@@ -440,7 +440,7 @@ func (here inSandbox) mount() error {
 		return err
 	}
 	err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
-	// Nothing can be written any more, but below /tmp and /dev/shm.
+	// From here on only /tmp and /dev/shm can be written.
 	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	err = errors.Join(err, unix.MountSetattr(-1, "/", unix.AT_RECURSIVE, &readOnly))
 	bind := func(from, to string) {
@@ -489,14 +489,14 @@ type capture struct {
 	done chan struct{}
 
 	lock sync.Mutex
-	text []byte    // the first of it
-	size int64     // how much it was
-	sum  hash.Hash // of all of it
+	text []byte    // the beginning of the output
+	size int64     // the length of the whole output
+	sum  hash.Hash // of the whole output
 
 	lines        []time.Time   // when the first lines came
 	held, parked chan struct{} // see holdOutput
-	filling      int           // bytes of its filling that are still in the pipe
-	closed       bool          // it cannot be held any more
+	filling      int           // bytes of holdOutput that are still in the pipe
+	closed       bool          // the output cannot be held any more
 }
 
 func newCapture() (*capture, error) {
@@ -535,8 +535,8 @@ func (c *capture) follow() {
 	}
 }
 
-// close is called when the program has ended. Another process may still have
-// its standard output, so the end of the pipe may not come.
+// close is called when the program has ended. Another process may still have its
+// standard output open, so close does not wait for the end of the pipe.
 func (c *capture) close() {
 	c.lock.Lock()
 	c.closed = true

@@ -40,8 +40,8 @@ func TestScripts(t *testing.T) {
 	}
 }
 
-// scriptParams has a script run with these directories first on its PATH, in
-// a world of its own.
+// scriptParams are the parameters of testscript for a script with these
+// directories first on its PATH. The script runs in a world of its own.
 func scriptParams(path []string) testscript.Params {
 	path = append(path, built, os.Getenv("PATH"))
 	return testscript.Params{
@@ -59,7 +59,7 @@ func scriptParams(path []string) testscript.Params {
 				attached: map[string][]byte{}}
 			env.Values["session"] = s
 			env.Defer(func() { s.end(env.T()) })
-			many := 10_000_000 // times that a mutex is locked in about half a second
+			many := 10_000_000 // so often a mutex can be locked in about half a second
 			if raceEnabled() {
 				many /= 20
 			}
@@ -82,8 +82,8 @@ var (
 	sleeps     = regexp.MustCompile(`(?m)^(?:\[[^\n]*\] *)?(?:! )?(?:exec|start|status) [^\n]*\bsleep\b`)
 )
 
-// lint refuses what makes a script pass or fail for no good reason: a program
-// in the background whose end nobody looks at, and a sleep.
+// lint refuses what could make a script pass or fail without a reason: a program
+// in the background whose end the script does not check, and a sleep.
 func lint(script string) error {
 	script, _, _ = strings.Cut(script, "\n-- ") // the files are no commands
 	if line := background.FindString(script); line != "" {
@@ -106,9 +106,9 @@ var (
 	anyway  = regexp.MustCompile(`(?m)^likely (?:\S+|'(?:[^']|'')*')$`)
 )
 
-// lintLab refuses what would take a student's fault for the grader's, and a
-// script that knows no cause. A script may end while its programs run: the
-// sandbox kills them, and how they end is looked at where it counts.
+// lintLab refuses commands whose failure would count as a fault of the grader, and
+// a script that knows no cause. A lab's script may end while its programs run: the
+// sandbox kills them.
 func lintLab(script string) error {
 	script, _, _ = strings.Cut(script, "\n-- ")
 	if m := builtIn.FindStringSubmatch(script); m != nil {
@@ -129,8 +129,8 @@ var (
 	aProgram = regexp.MustCompile(`(?i)\b(?:program|process(?:es)?|writer|reader|builder|walker|parent|child|yours?|ours?)s?\b`)
 )
 
-// lintComments holds that each comment above a check is a sentence that can be
-// read alone, as a student does: it refers to no other, and names the program.
+// lintComments checks that a student can understand each comment above a check
+// alone: it is a sentence, refers to no other one, and names the program.
 func lintComments(script string) error {
 	for _, comment := range comments.FindAllString(heading.ReplaceAllString(script, ""), -1) {
 		text := strings.Join(strings.Fields(strings.ReplaceAll(comment, "#", "")), " ")
@@ -146,7 +146,7 @@ func lintComments(script string) error {
 	return nil
 }
 
-// TestLint holds all scripts to that.
+// TestLint checks all scripts with lint and lintLab.
 func TestLint(t *testing.T) {
 	files, _ := filepath.Glob("testdata/*/*.txtar")
 	inLabs, _ := filepath.Glob("testdata/*/lab/*.txtar")
@@ -166,17 +166,16 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// A recorder is a test of testscript's that does not count: it notes what
-// becomes of a script.
+// A recorder takes the place of a testing.T. It notes the result of a script.
 type recorder struct {
 	printed         strings.Builder
 	failed, skipped bool
-	limit           time.Duration // after it the script hangs: it is the grader's fault
-	kill            func()        // kills all of its programs
-	stuck           string        // what it did then; the fields above are still its own
+	limit           time.Duration // after this time the script hangs
+	kill            func()        // kills all programs of the script
+	stuck           string        // the stacks of a script that hangs, which may still write to printed
 }
 
-// record runs a script, and notes what becomes of it.
+// record runs a script, and notes its result.
 func record(file string, path []string) *recorder {
 	r := new(recorder)
 	params := scriptParams(path)
@@ -187,7 +186,7 @@ func record(file string, path []string) *recorder {
 
 func (r *recorder) Run(_ string, do func(testscript.T)) {
 	done := make(chan bool)
-	go func() { // whose thread ends with the script's world
+	go func() { // the script's world ends with this goroutine and its thread
 		defer close(done)
 		defer func() {
 			if p := recover(); p != nil {
@@ -206,7 +205,7 @@ func (r *recorder) Run(_ string, do func(testscript.T)) {
 			panic("a script hangs:\n" + r.stuck)
 		}
 		r.kill()
-		select { // so it can clean up
+		select { // give the script time to clean up
 		case <-done:
 		case <-time.After(untilTime):
 		}
@@ -233,10 +232,10 @@ func (r *recorder) Skip(args ...any) {
 	runtime.Goexit()
 }
 
-// TestBroken proves that the scripts can fail. Each file in a broken folder
-// says how to break one of our programs, which script is to catch it, and
-// by what words. To build so many programs takes a while: without -run or
-// -long it is one of each lesson, and no fault without -long.
+// TestBroken proves that the scripts can fail. Each file in a broken folder says
+// how to break one of our programs, which script must notice this, and what it
+// must print. Building so many programs takes a while. So without -run or -long
+// the test builds one of each lesson. Only -long causes the faults.
 func TestBroken(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
@@ -245,7 +244,7 @@ func TestBroken(t *testing.T) {
 		files, _ := filepath.Glob("testdata/" + lesson + "/broken/*.txtar")
 		for i, file := range files {
 			b := readBroken(t, file)
-			b.changedText(t) // or it is out of date, and nobody sees it
+			b.changedText(t) // fails if the file is out of date
 			fault, isFault := strings.CutPrefix(b.script, "fault ")
 			if !all && i > 0 || isFault && !*long {
 				continue
@@ -268,7 +267,7 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// recordLab has a script of a lab judge our programs, one of which is broken.
+// recordLab runs a script of a lab on our programs, one of which is broken.
 func recordLab(t *testing.T, lesson, name, changed string) *recorder {
 	l := labs[slices.IndexFunc(labs, func(l *lab) bool { return l.lesson == lesson })]
 	v := (&submission{lab: l, changed: changed}).judge(findScript(t, l, name))
@@ -288,7 +287,7 @@ func checkNoticed(t *testing.T, b broken, r *recorder) {
 
 var failLine = regexp.MustCompile(`(?m)^.*FAIL: .*$`)
 
-// noticed checks that the script has failed, and for the reason.
+// noticed checks that the script has failed, and for the right reason.
 func (b broken) noticed(failed bool, printed string) error {
 	if !failed {
 		return fmt.Errorf("%s: %s did not notice: %s\n%s", b.archive, b.script, b.what, printed)
@@ -303,13 +302,13 @@ func (b broken) noticed(failed bool, printed string) error {
 		said, b.archive, b.script, b.reason, printed)
 }
 
-// broken is a txtar archive: its comment says what is wrong and has a line
-// each for the file to change, the script, and what the script must say; its
-// files "old" and "new" are the change. testdata/README.md shows one.
+// broken is a txtar archive. Its comment says what is wrong. It also has a line for
+// the file to change, one for the script, and one for what the script must print.
+// The files "old" and "new" are the change. testdata/README.md shows an example.
 type broken struct {
-	archive            string // its own file
+	archive            string // the name of the archive
 	what, file, script string
-	program            string // the only one to build; may be empty
+	program            string // the only program to build; may be empty
 	reason             *regexp.Regexp
 	old, new           string
 }
@@ -353,8 +352,8 @@ func parseBroken(file string, text []byte) (b broken, err error) {
 	return b, b.scriptExists()
 }
 
-// scriptExists looks for the script: testscript takes one that does not exist
-// for one that fails.
+// scriptExists checks that the script exists. For testscript a script that does
+// not exist has failed.
 func (b broken) scriptExists() error {
 	dir := filepath.Dir(filepath.Dir(b.archive)) // testdata/LESSON
 	want := filepath.Join(dir, b.script+".txtar")
@@ -372,7 +371,7 @@ or "script: fault NAME" for TestFaults/NAME, such as "fault killed/01-writer-rea
 		b.archive, want, dir)
 }
 
-// changedText is the file with the change.
+// changedText is the text of the file after the change.
 func (b broken) changedText(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(b.file)
@@ -394,8 +393,8 @@ func (b broken) change(text string) (string, error) {
 	return strings.Replace(text, b.old, b.new, 1), nil
 }
 
-// build builds the program that is changed, or all of the lesson if it is not
-// clear which are, with the change laid over the source.
+// build builds the program that the change is in, or all programs of the lesson if
+// it is in a package. An overlay puts the change over the source.
 func (b broken) build(t *testing.T, lesson string) (dir string) {
 	text := b.changedText(t)
 	dir = t.TempDir()
@@ -416,8 +415,8 @@ func (b broken) build(t *testing.T, lesson string) (dir string) {
 	return dir
 }
 
-// overlay writes a file for the flag -overlay of go build: what these files
-// of the repository are to contain instead. A file without text is not there.
+// overlay writes a file for the flag -overlay of go build. With it go build sees
+// these texts instead of the files. A file with an empty text does not exist.
 func overlay(t *testing.T, dir string, instead map[string]string) (file string) {
 	t.Helper()
 	root, err := os.Getwd()
@@ -438,8 +437,9 @@ func overlay(t *testing.T, dir string, instead map[string]string) (file string) 
 	return file
 }
 
-// condition tells whether this process can do what a script needs. It tries,
-// instead of looking at the uid: root in a container can often do little.
+// condition tells whether this process can do what a script needs. It tries the
+// thing itself, and does not look at the uid: root in a container can often do
+// little.
 func condition(name string) (bool, error) {
 	switch name {
 	case "setuid": // run a program as another user
@@ -461,13 +461,13 @@ func condition(name string) (bool, error) {
 		return tries(nil, "setarch", "-R", "true"), nil
 	case "memlock": // lock a page of shared memory
 		return tries(nil, filepath.Join(built, "lock-page")), nil
-	case "limited": // be refused that, under a limit of 0
+	case "limited": // a limit of 0 forbids to lock a page
 		return !tries(nil, "sh", "-c", "ulimit -l 0; exec "+filepath.Join(built, "lock-page")), nil
 	case "namespaces": // run a program in IPC, PID and mount namespaces
 		return tries(nil, "unshare", "--ipc", "--pid", "--fork", "--mount-proc", "true"), nil
 	case "unshare": // be alone with one's System V objects
 		return tries(nil, "unshare", "-Ur", "--ipc", "true"), nil
-	case "race": // these tests, and so the programs, are built with -race
+	case "race": // the tests and the programs are built with -race
 		return raceEnabled(), nil
 	case "strace": // trace a program and make its calls fail
 		return tries(nil, "strace", "-o", "/dev/null", "true"), nil
@@ -477,7 +477,7 @@ func condition(name string) (bool, error) {
 			err = os.WriteFile("/proc/sys/kernel/shmmni", text, 0)
 		}
 		return err == nil && haveWorlds, nil
-	case "setpriv": // take rights away for good
+	case "setpriv": // take capabilities away from a program
 		cmd := exec.Command("true")
 		withFewRights(cmd)
 		return cmd.Run() == nil, nil
@@ -485,7 +485,7 @@ func condition(name string) (bool, error) {
 		cmd := exec.Command("true")
 		inPIDNamespace(cmd)
 		return cmd.Run() == nil, nil
-	case "seccomp": // be asked about the calls of a program, Linux 5.5
+	case "seccomp": // be asked about the calls of a program, from Linux 5.5 on
 		return canAsk(), nil
 	}
 	return false, fmt.Errorf("no such condition: %s", name)

@@ -20,11 +20,10 @@ import (
 	"testing"
 )
 
-// TestStructure holds every lesson to what a numbered directory is: it has a
-// README, scripts and broken programs, every package says what
-// it is for, every Go file is for Linux only and fits the width of a screen,
-// and imports nothing from outside the lesson but golang.org/x/sys/unix.
-// testdata/README.md lists these rules.
+// TestStructure checks the rules for a lesson. It has a README, scripts and broken
+// programs. Every package says what it is for. Every Go file is for Linux only,
+// fits the width of a screen, and imports nothing from outside the lesson but the
+// standard library and golang.org/x/sys/unix. testdata/README.md lists these rules.
 func TestStructure(t *testing.T) {
 	scripts, err := os.ReadDir("testdata")
 	if err != nil {
@@ -32,10 +31,10 @@ func TestStructure(t *testing.T) {
 	}
 	for _, d := range scripts {
 		if d.IsDir() && !slices.Contains(lessons(), d.Name()) {
-			t.Errorf("testdata/%s: there is no lesson %[1]s, so nobody runs what is in it", d.Name())
+			t.Errorf("testdata/%s: there is no lesson %[1]s, so no test uses this folder", d.Name())
 		}
 	}
-	before := "README.md" // which must have a link to this lesson
+	before := "README.md" // it must have a link to this lesson
 	for _, lesson := range lessons() {
 		for _, from := range []string{"README.md", before} {
 			text, err := os.ReadFile(from)
@@ -115,15 +114,14 @@ func allowedImport(path, lesson string) bool {
 		strings.HasPrefix(path, "example.com/shm-by-example/"+lesson+"/")
 }
 
-// TestCallsVisible parses each program and finds in it
-// the calls that the table in the lesson's README names. The table has a row
-// for each C call, and names the Go call in its second column: `unix.Mmap` in
-// every main.go, `reader: unix.Mmap`, or `unix.Mmap`, in `reader`, in that of
-// reader/, `main: unix.Mmap` in
-// that of the lesson's own directory, or `stat.go: unix.Mmap` in a file that
-// the README reads with the student. For semaphores x/sys has no functions:
-// those of lesson 03's package transfer count, too. Where the Go code makes no
-// such call, a row names the function or file that takes its place.
+// TestCallsVisible parses each program, and looks in it for the calls that the
+// table in the lesson's README names. The table has a row for each C call, and
+// names the Go call in its second column: `unix.Mmap` is in every main.go,
+// `reader: unix.Mmap`, or `unix.Mmap`, in `reader`, in that of reader/,
+// `main: unix.Mmap` in that of the lesson's own directory, and `stat.go:
+// unix.Mmap` in that file. x/sys has no functions for semaphores, so those of
+// lesson 03's package transfer count, too. If the Go code makes no such call, the
+// row names the function or file that takes its place.
 func TestCallsVisible(t *testing.T) {
 	for _, lesson := range lessons() {
 		text, err := os.ReadFile(lesson + "/README.md")
@@ -140,7 +138,7 @@ func TestCallsVisible(t *testing.T) {
 	}
 }
 
-// TestCallsVisibleRefuses shows that a table of calls can be wrong.
+// TestCallsVisibleRefuses shows that a wrong table of calls is noticed.
 func TestCallsVisibleRefuses(t *testing.T) {
 	const lesson = "01-shm-write-read"
 	mains := []string{"./" + lesson + "/writer"}
@@ -236,8 +234,8 @@ func callsMissing(lesson, text string, mains []string) (wrong []string) {
 	return wrong
 }
 
-// inLesson looks in a lesson for a file, or in its code for a name such as
-// m.lock or (*usage)(p): for the last part of it, unless the first is unix.
+// inLesson looks in a lesson for a file, or in its code for a name. Of a name such
+// as m.lock or (*usage)(p) it takes the last part, unless the first one is unix.
 func inLesson(lesson, span string) error {
 	name := goName.FindString(span)
 	last := name[strings.LastIndex(name, ".")+1:]
@@ -288,9 +286,9 @@ func uses(file, name string) (found bool, err error) {
 	return found, nil
 }
 
-// TestStandsAlone builds each lesson as if there were nothing else: no other
-// lesson, and no module in go.mod but golang.org/x/sys. An overlay hides the
-// rest; a copy would have to be compiled anew in each run.
+// TestStandsAlone builds each lesson without the others, and with no module in
+// go.mod but golang.org/x/sys. An overlay hides the rest. (A copy of the lesson
+// would have to be compiled again in each run.)
 func TestStandsAlone(t *testing.T) {
 	t.Parallel()
 	mod, err := os.ReadFile("go.mod")
@@ -305,10 +303,10 @@ func TestStandsAlone(t *testing.T) {
 			instead := map[string]string{"go.mod": alone}
 			for _, file := range sources(t) {
 				if !strings.HasPrefix(file, lesson+"/") && file != "go.sum" && file != "go.mod" {
-					instead[file] = "" // it is not there
+					instead[file] = "" // hides the file
 				}
 			}
-			// It compiles, as go build does, but links nothing.
+			// This compiles, as go build does, but does not link.
 			cmd := exec.Command("go", "list", "-test", "-export", "-overlay",
 				overlay(t, t.TempDir(), instead), "./"+lesson+"/...")
 			if text, err := cmd.CombinedOutput(); err != nil {
@@ -318,8 +316,7 @@ func TestStandsAlone(t *testing.T) {
 	}
 }
 
-// TestLinks holds the links of the READMEs, and of the assignments, to files
-// that exist.
+// TestLinks checks that the links of the READMEs and assignments lead to files.
 func TestLinks(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
 	assignments, _ := filepath.Glob("[0-9][0-9]-*/ASSIGNMENT.md")
@@ -339,8 +336,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// TestCommands holds the commands that the READMEs name to tests and scripts
-// that exist: go test passes if -run finds nothing.
+// TestCommands checks that the commands in the READMEs name tests and scripts that
+// exist. If -run finds no test, go test passes.
 func TestCommands(t *testing.T) {
 	command := regexp.MustCompile(`go test [^\x60\n]*-run (?:'([^']+)'|(\S+))[^\x60\n]* (\.[\w./-]*)`)
 	function := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
@@ -390,16 +387,16 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// readmes are the READMEs that are run, the one at the root first: it takes
+// readmes are the READMEs that are run. The root's is the first, because it takes
 // longest.
 func readmes() []string {
 	files, _ := filepath.Glob("[0-9][0-9]-*/README.md")
 	return append([]string{"README.md"}, files...)
 }
 
-// TestFaultTable holds the table of faults in testdata/README.md to what there
-// is: each script and test that it names, each fault in it, and for each row a
-// broken program that one of its scripts or tests notices.
+// TestFaultTable checks the table of faults in testdata/README.md. Each script and
+// test that it names exists, and it names each fault. For each row there is a
+// broken program that one of the row's scripts or tests notices.
 func TestFaultTable(t *testing.T) {
 	text, err := os.ReadFile("testdata/README.md")
 	if err != nil {
@@ -407,7 +404,7 @@ func TestFaultTable(t *testing.T) {
 	}
 	_, section, _ := strings.Cut(string(text), "\n## Faults\n")
 	section, _, _ = strings.Cut(section, "\n## ")
-	noticed := map[string]bool{} // by what, a broken program
+	noticed := map[string]bool{} // scripts and tests that notice a broken program
 	files, _ := filepath.Glob("testdata/*/broken/*.txtar")
 	for _, file := range files {
 		script := readBroken(t, file).script
@@ -446,7 +443,7 @@ func TestFaultTable(t *testing.T) {
 			}
 		}
 		if !proven {
-			t.Errorf("no broken program shows that this can fail: %s", line)
+			t.Errorf("no broken program shows that the scripts of this row can fail: %s", line)
 		}
 	}
 	if rows < 15 {
@@ -459,10 +456,10 @@ func TestFaultTable(t *testing.T) {
 	}
 }
 
-// TestStatements holds the lessons' tables of statements complete. Each of
-// the 53 statements has one row, which names tests of the same number in the
-// same lesson. Every test has a row. Where a statement is wrong, the row says
-// what is true.
+// TestStatements checks that the lessons' tables of statements are complete. Each
+// of the 53 statements has one row, which names tests of the same number in the
+// same lesson. Every test has a row. If a statement is wrong, the row says what is
+// true.
 func TestStatements(t *testing.T) {
 	wrong := []int{2, 4, 5, 8, 12, 16, 20, 21, 30, 31, 32, 36, 45, 51, 53}
 	row := regexp.MustCompile(`(?m)^\| (\d+) \| (.+) \| (.+) \| (.*) \|$`)

@@ -16,21 +16,21 @@ import (
 	"testing"
 )
 
-// The values of an assignment: keys, sizes and letters. Variant 0 is the
-// tutorial's, which our programs have; another number gives other ones, so
-// that our programs, handed in, do not pass.
+// The values of an assignment are keys, sizes and letters. Variant 0 has those of
+// the tutorial and of our programs. Other variants have other values, so that our
+// programs do not pass when they are handed in.
 var (
 	variant    = flag.Int("variant", 0, "grade for the assignment with this `number`")
 	assignment = flag.Bool("assignment", false, "print the assignments of the labs in -only, for -variant")
 )
 
-// derived gives numbers that follow from a lab and a variant alone.
+// derived makes random numbers that depend only on the lab and the variant.
 func derived(lab uint64, variant int) *rand.Rand {
 	return rand.New(rand.NewPCG(lab, uint64(variant)))
 }
 
-// hexKey is a key whose four hexadecimal digits are decimal ones, as in
-// 0x1234: so the mistake 1234 can be told.
+// hexKey is a key whose four hexadecimal digits are decimal digits, as in 0x1234.
+// So the grader can recognise the mistake 1234.
 func hexKey(r *rand.Rand) int {
 	digits := strconv.Itoa(1000 + r.IntN(9000))
 	key, _ := strconv.ParseInt(digits, 16, 32)
@@ -129,8 +129,8 @@ func values06(variant int) map[string]string {
 	return v
 }
 
-// phrases are how ASSIGNMENT.md of a lab says the values of variant 0, and how
-// another variant says its own.
+// phrases are pairs: the words in which ASSIGNMENT.md of a lab gives a value of
+// variant 0, and the words that replace them in another variant.
 var phrases = map[string][][2]string{
 	"01": {
 		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"1032", "$SIZE"}, {"1024", "$BUFFER"},
@@ -174,12 +174,12 @@ func assignmentOf(l *lab, variant int) (string, error) {
 		func(found string) string { return instead[found] })
 	title, rest, _ := strings.Cut(page, "\n")
 	return fmt.Sprintf("%s (variant %d)\n\nIn this variant the checks that pair your programs with ours are "+
-		"left out, and their points do not count. Its keys and sizes are its own: what the page says "+
-		"of another lab's keys holds for variant 0.\n%s", title, variant,
+		"left out, and their points do not count. The variant has its own keys and sizes. What the page "+
+		"says about the keys of another lab holds for variant 0.\n%s", title, variant,
 		strings.ReplaceAll(rest, "go test -lab DIR", fmt.Sprintf("go test -lab DIR -variant %d", variant))), nil
 }
 
-// asWord is a pattern that finds a phrase, but not within a word or a number.
+// asWord is a pattern that finds a phrase, but not inside a word or a number.
 func asWord(phrase string) string {
 	pattern := regexp.QuoteMeta(phrase)
 	if regexp.MustCompile(`^\w`).MatchString(phrase) {
@@ -191,8 +191,8 @@ func asWord(phrase string) string {
 	return pattern
 }
 
-// TestAssignments holds the assignments of variants to their values: those of
-// variant 0 are all replaced, and the new ones are there.
+// TestAssignments checks the assignments of variants: all values of variant 0 are
+// replaced, and the page has the new ones.
 func TestAssignments(t *testing.T) {
 	for _, l := range labs {
 		page, err := assignmentOf(l, 0)

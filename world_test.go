@@ -1,8 +1,8 @@
 //go:build linux
 
-// Package shm_test starts the real programs of every lesson, side by side as
-// a student does, and judges what they print, how they exit and what the
-// kernel still holds afterwards. testdata/README.md explains how.
+// Package shm_test starts the real programs of every lesson side by side, as a
+// student does. It checks what they print, how they exit, and what the kernel
+// still holds afterwards. testdata/README.md explains how.
 package shm_test
 
 import (
@@ -35,24 +35,24 @@ var (
 
 	built string // where the programs are: built/01-shm-write-read/writer
 
-	// haveWorlds: scripts run side by side, each in a world of its own.
+	// haveWorlds tells whether scripts run side by side, each in a world of its own.
 	haveWorlds bool
 )
 
 const (
-	// What scripts use besides the defaults: three keys and a name.
+	// The scripts' own keys and name: scriptKey and the next two.
 	scriptKey  = 0x80000001
 	scriptName = "shm-by-example-0000001"
 
 	// Environment variables.
 	insideVariable  = "SHM_BY_EXAMPLE_INSIDE" // we are in our user namespace
 	worldlessIsFine = "SHM_BY_EXAMPLE_WORLDLESS_IS_FINE"
-	builtVariable   = "SHM_BY_EXAMPLE_BUILT" // where another process has built it all
-	hideVariable    = "SHM_BY_EXAMPLE_HIDE"  // all submissions, when they are graded at once
+	builtVariable   = "SHM_BY_EXAMPLE_BUILT" // where another process has built the programs
+	hideVariable    = "SHM_BY_EXAMPLE_HIDE"  // the directory of all submissions, with -labs
 )
 
-// Tests stay off the first thread, on which TestMain runs: /proc/PID shows
-// the namespaces of a process's first thread, and it keeps the machine's.
+// Only TestMain runs on the first thread, and no test. /proc/PID shows the
+// namespaces of the first thread, and these stay those of the machine.
 func init() { runtime.LockOSThread() }
 
 func TestMain(m *testing.M) {
@@ -64,7 +64,7 @@ func TestMain(m *testing.M) {
 			os.Exit(graderFail)
 		}
 	}
-	// Under nohup(1) SIGHUP is ignored, and programs inherit that. Programs do
+	// Under nohup(1) SIGHUP is ignored, and programs would inherit that. They do
 	// not inherit a handler.
 	if signal.Ignored(unix.SIGHUP) {
 		signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
@@ -91,7 +91,8 @@ func isSet(name string) (set bool) {
 // runInUserNamespace starts this test binary once more, in a user namespace
 // with the same uid, where it may make worlds. It returns the exit status.
 func runInUserNamespace() (status int, err error) {
-	// Ctrl-C reaches both. Ignoring SIGINT here would be inherited.
+	// Ctrl-C reaches both processes. The other one would inherit an ignored SIGINT,
+	// but does not inherit a handler.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
@@ -113,8 +114,8 @@ func runInUserNamespace() (status int, err error) {
 }
 
 // enterWorld gives this goroutine's thread, and the programs that it starts,
-// System V objects and a /dev/shm of their own. There is no way back: the
-// thread ends with the goroutine, and the world with the last program in it.
+// System V objects and a /dev/shm of their own. The thread cannot leave the world:
+// it ends with the goroutine, and the world ends with the last program in it.
 func enterWorld() error {
 	if err := unix.Unshare(unix.CLONE_NEWIPC | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
@@ -125,7 +126,7 @@ func enterWorld() error {
 	if err := unix.Mount("shm", "/dev/shm", "tmpfs", 0, "mode=1777,size=64m"); err != nil {
 		return fmt.Errorf("mount /dev/shm: %w", err)
 	}
-	// An ordinary user had the right to mount for this alone.
+	// An ordinary user needed the right to mount only for this.
 	err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 	if err != nil {
 		return fmt.Errorf("prctl: %w", err)
@@ -146,10 +147,10 @@ func tryWorld() error {
 // A world is where a script, a README or a fault happens.
 type world struct{ before map[string]func() }
 
-// newWorld puts this goroutine into a world of its own. Where there is none to
-// be had, the test uses everybody's objects, after all others.
+// newWorld puts this goroutine into a world of its own. Without worlds the test
+// uses the objects of the machine, and tests run one after the other.
 func newWorld(t interface{ Skip(...any) }) (*world, error) {
-	runtime.LockOSThread() // programs are killed when the thread ends that started them
+	runtime.LockOSThread() // Pdeathsig kills programs when the thread that started them ends
 	if haveWorlds {
 		if err := enterWorld(); err != nil {
 			return nil, err
@@ -162,8 +163,8 @@ func newWorld(t interface{ Skip(...any) }) (*world, error) {
 	return w, nil
 }
 
-// left lists the objects that have come since the world's beginning and are
-// still there. It removes them.
+// left lists the objects that were made since the world began and still exist. It
+// removes them.
 func (w *world) left() (names []string) {
 	for name, remove := range objects() {
 		if w.before[name] == nil {
@@ -175,11 +176,12 @@ func (w *world) left() (names []string) {
 	return names
 }
 
-// scriptKeys are those of the lab's script that runs, without namespaces.
+// scriptKeys are the keys of the lab's script that runs now. They are needed only
+// without namespaces.
 var scriptKeys []uint32
 
-// ours tells whether our programs and scripts make an object of this name, as
-// objects has it.
+// ours tells whether our programs and scripts make an object of this name. The name
+// has the form that objects uses.
 func ours(name string) bool {
 	for _, key := range append(slices.Clone(scriptKeys), 0x1234, 0x5678, 12345, 54321, 56789, 54322, 54323, 54324,
 		tmpKey('M'), tmpKey('Z'), tmpKey('L'), scriptKey, scriptKey+1, scriptKey+2) {
@@ -203,8 +205,8 @@ func ftok(path string, letter byte) uint32 {
 	return uint32(st.Ino&0xffff) | uint32(st.Dev&0xff)<<16 | id<<24
 }
 
-// A table is one of the kernel's three of System V objects. Its entries are
-// asked for by index, which needs no permission and no file in /proc.
+// A table is one of the kernel's three tables of System V objects. An entry is
+// found by its index. This needs no permission and no file in /proc.
 type table struct {
 	name       string
 	ctl        uintptr
@@ -230,8 +232,8 @@ func (t table) control(id int, command uintptr, arg unsafe.Pointer) int {
 	return int(result)
 }
 
-// An entry is what the kernel tells of an object: struct shmid64_ds, semid64_ds
-// or msqid64_ds. Each is smaller than this, and begins with struct ipc64_perm.
+// An entry is what the kernel tells about an object: struct shmid64_ds, semid64_ds
+// or msqid64_ds. Each is smaller than an entry, and begins with struct ipc64_perm.
 type entry [64]uint32
 
 func (e *entry) key() uint32  { return e[0] }
@@ -251,8 +253,8 @@ func (t table) entries() iter.Seq2[int, *entry] {
 	}
 }
 
-// objects lists the IPC objects, with a way to remove each: in a world all,
-// elsewhere those that can be ours.
+// objects lists the IPC objects, each with a function that removes it. In a world
+// these are all objects, elsewhere only those that can be ours.
 func objects() map[string]func() {
 	all := map[string]func(){}
 	add := func(name string, remove func()) {
@@ -273,7 +275,7 @@ func objects() map[string]func() {
 	return all
 }
 
-// testInWorld runs a test in a world of its own, and looks for what it left.
+// testInWorld runs a test in a world of its own, and fails if it left an object.
 func testInWorld(t *testing.T, do func(*world)) {
 	t.Helper()
 	t.Parallel()
@@ -289,41 +291,41 @@ func testInWorld(t *testing.T, do func(*world)) {
 	do(w)
 }
 
-// needWorlds skips what is left out where there are no worlds: one after the
-// other, all would take minutes.
+// needWorlds skips a test where there are no worlds. There the tests run one after
+// the other, and all of them would take minutes.
 func needWorlds(t *testing.T) {
 	if !haveWorlds && !*long {
 		t.Skip("without namespaces a short selection is run; with -long, all")
 	}
 }
 
-// TestWorlds fails where there should be worlds, so that a change of the
-// machine does not turn most of the tests off unnoticed.
+// TestWorlds fails where there should be worlds. Otherwise a change of the machine
+// could turn most of the tests off, and nobody would notice.
 func TestWorlds(t *testing.T) {
 	switch {
 	case haveWorlds:
 	case os.Getenv("CI") == "true" && os.Getenv(worldlessIsFine) == "":
 		t.Errorf("no namespaces can be made here: %v. Allow them, or set %s=1 to "+
-			"be content with a short selection of the tests", tryWorld(), worldlessIsFine)
+			"accept a short selection of the tests", tryWorld(), worldlessIsFine)
 	default:
 		t.Skipf("no namespaces can be made here: %v", tryWorld())
 	}
 }
 
 func runTests(m *testing.M) int {
-	// For all that is built here, by READMEs too: linking takes less time
-	// without what only a debugger wants, and without a look at git.
+	// For everything that is built here, also by READMEs: linking takes less time
+	// without the tables for a debugger, and without asking git for the version.
 	os.Setenv("GOFLAGS", os.Getenv("GOFLAGS")+" -ldflags=-w -buildvcs=false")
 	if another := os.Getenv(builtVariable); another != "" {
 		built = another
 	}
-	if built != "" { // in a bundle, or by another process
+	if built != "" { // the bundle has the programs, or another process has built them
 		return gradeMain()
 	}
 	dir, err := os.MkdirTemp("", "shm-by-example-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = os.Chmod(dir, 0o755) // some scripts run programs as nobody
+		err = os.Chmod(dir, 0o755) // some scripts run programs as the user nobody
 		built = dir
 	}
 	for _, lesson := range lessons() {
@@ -349,8 +351,8 @@ func runTests(m *testing.M) int {
 	return m.Run()
 }
 
-// lockMachine takes a lock that every copy of this suite respects, whoever
-// runs it, for as long as this process lives.
+// lockMachine takes a lock for as long as this process runs. Every copy of this
+// suite, of any user, waits for it.
 func lockMachine() error {
 	fd, err := unix.Open("/tmp", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -397,8 +399,8 @@ func mainPackages(lesson string) (mains []string, err error) {
 	return mains, err
 }
 
-// raceEnabled tells whether these tests were built with -race; the programs
-// are then built so too.
+// raceEnabled tells whether these tests were built with -race. The programs are
+// then built with -race, too.
 func raceEnabled() bool {
 	info, _ := debug.ReadBuildInfo()
 	return slices.ContainsFunc(info.Settings, func(s debug.BuildSetting) bool {
@@ -406,8 +408,8 @@ func raceEnabled() bool {
 	})
 }
 
-// This test binary is also some small programs, under these names. They are on
-// every script's PATH.
+// This test binary is also these small programs, if it is started under their
+// names. They are on every script's PATH.
 var disguises = map[string]func(args []string) error{
 	"forbid-locks": forbidLocks,
 	"futex":        futex,
@@ -430,8 +432,8 @@ func init() {
 }
 
 // hold KEY attaches a segment, reads its first byte, and keeps it until it is
-// killed. The command "segment attach" does so in this process, whose
-// namespaces, as /proc shows them, are not the script's.
+// killed. (The command "segment attach" attaches the segment in the test's own
+// process. The namespaces that /proc shows for that are not the script's.)
 func hold(args []string) error {
 	key, err := strconv.ParseUint(args[0], 0, 32)
 	if err != nil {
@@ -445,14 +447,15 @@ func hold(args []string) error {
 	if err != nil {
 		return fmt.Errorf("shmat: %w", err)
 	}
-	fmt.Println("attached, and the first byte is", mem[0]) // so it has that page
+	fmt.Println("attached, and the first byte is", mem[0]) // the read maps the page
 	for {
 		unix.Pause()
 	}
 }
 
-// futex KEY|FILE OFFSET VALUE sleeps on a word of a segment or file, as long as
-// it has this value, until it is woken. So a C program waits: without a limit.
+// futex KEY|FILE OFFSET VALUE sleeps on a word of a segment or a file, if the word
+// has this value, until it is woken. A C program waits in this way, without a time
+// limit.
 func futex(args []string) error {
 	var mem []byte
 	key, err := strconv.ParseUint(args[0], 0, 32)
@@ -483,13 +486,13 @@ func futex(args []string) error {
 		case 0:
 			return nil
 		case unix.EINTR:
-		default: // EAGAIN: it has not
+		default: // EAGAIN: the word has another value
 			return fmt.Errorf("futex: %w: the word is %#x", errno, *word)
 		}
 	}
 }
 
-// lockPage tells whether this process may lock a segment of one page.
+// lockPage locks a segment of one page, if it may.
 func lockPage([]string) error {
 	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 1, 0o600)
 	if err != nil {
@@ -501,7 +504,7 @@ func lockPage([]string) error {
 	return err
 }
 
-// installDisguises copies this binary to where it is seen from a sandbox, too.
+// installDisguises copies this binary to a directory that a sandbox can see, too.
 func installDisguises() error {
 	binary, err := os.ReadFile("/proc/self/exe")
 	err = errors.Join(err, os.WriteFile(filepath.Join(built, "disguise"), binary, 0o755))
