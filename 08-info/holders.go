@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A nameless is shared memory that no directory has, but a process: a POSIX
-// object that was unlinked, a memfd, or shared anonymous memory.
+// A nameless is shared memory that a process has, and that has no name in any
+// directory: a POSIX object that was unlinked, a memfd, or shared anonymous
+// memory.
 type nameless struct {
 	path string        // as maps and the links in fd call it
 	stat *unix.Statx_t // nil: not for us to ask
@@ -24,9 +25,9 @@ type nameless struct {
 
 const deleted = " (deleted)"
 
-// kernelDevices are those of the files that the kernel makes by itself: of
-// segments, memfds and shared anonymous memory, and the same of huge pages.
-// A file of anybody's that is called /SYSV… is on another device.
+// kernelDevices are the devices of segments, memfds and shared anonymous memory:
+// one for pages of the usual size, and one for each size of huge pages. If a
+// user makes a file with the name /SYSV…, it is on another device.
 func kernelDevices() (all []uint64) {
 	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
 		unix.MFD_HUGETLB | unix.MFD_HUGE_1GB, unix.MFD_HUGETLB} {
@@ -160,9 +161,9 @@ func (n *nameless) ask(link string) {
 	}
 }
 
-// objects are those that have no name any more, or never had one. A POSIX
-// object that was removed keeps its old name here. All others are memfds and
-// shared anonymous memory, which only list -all shows.
+// objects are those that have no name any more, or never had one. The first are
+// POSIX objects that were removed; they are shown with their old names. The
+// others are memfds and shared anonymous memory, which only list -all shows.
 //
 // An object may have had two names, and have lost one: it is among the named.
 // sem_open(3) makes a semaphore under another name, links it to its own name,

@@ -115,7 +115,7 @@ func limits(_ context.Context, stdout io.Writer) error {
 // the present ones are in the line. So is the present size of /dev/shm: a
 // smaller one could be too small.
 const howToChange = `
-to change it, as root; numbers are the present ones, N is yours:
+to change a limit, as root; numbers are the present ones, N is yours:
   sysctl -w kernel.shmmax=N
   sysctl -w kernel.shmall=N
   sysctl -w kernel.shmmni=N

@@ -99,18 +99,12 @@ func (s *snapshot) print(w io.Writer, tables [2][]row, width int) {
 	}
 }
 
-// explainGaps says what the list cannot show, and why. An object without a name
-// is only found by the processes that have it.
+// explainGaps says what the list cannot show, and why. A removed object is only
+// found by a look into the processes that have it.
 func (s *snapshot) explainGaps() {
 	if !s.survey.whole {
-		mark := ""
-		if slices.ContainsFunc(s.Objects, func(o *object) bool {
-			return !o.Complete
-		}) {
-			mark = "?: "
-		}
-		log.Printf("%sthere may be more processes, and removed objects: %s",
-			mark, s.survey.unseen())
+		log.Printf("there may be more processes (?), and removed objects: %s",
+			s.survey.unseen())
 	}
 	if slices.ContainsFunc(s.Sets, func(semaphores *semSet) bool {
 		return semaphores.Values == nil

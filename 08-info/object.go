@@ -21,7 +21,7 @@ const (
 	kindPOSIX     = "posix"           // shared memory
 	kindSemaphore = "posix semaphore" // in shared memory, too
 	kindMemfd     = "memfd"           // see memfd_create(2)
-	kindAnonymous = "anonymous"       // MAP_SHARED of no file; a family's
+	kindAnonymous = "anonymous"       // MAP_SHARED without a file; children inherit it
 )
 
 // An object is a segment or a POSIX object. What its kind does not have, or
@@ -250,7 +250,7 @@ func count[N int | uint64](n *N) string {
 	return strconv.FormatUint(uint64(*n), 10)
 }
 
-// unixTime is a time of the kernel's, which has 0 for never.
+// unixTime converts a time of the kernel's. Its 0 means never, and is nil here.
 func unixTime(seconds int64) *time.Time {
 	if seconds == 0 {
 		return nil

@@ -43,8 +43,9 @@ type span struct {
 	key                uint32 // of a segment, before it was removed
 }
 
-// A backing is what lies behind a mapping or a descriptor: the device and the
-// inode of a file; or sysv and the id of a segment: its inode is the id.
+// A backing is what lies behind a mapping or a descriptor. Of a file it is the
+// device and the inode. Of a segment it is sysv and the id, which is the inode
+// that maps shows.
 type backing struct{ dev, inode uint64 }
 
 const sysv = ^uint64(0) // no device
@@ -224,7 +225,7 @@ func (s *survey) where() namespace {
 	return n
 }
 
-// inode reads that of ipc:[4026531839].
+// inode reads the number in ipc:[4026531839].
 func inode(link string) uint64 {
 	n, _ := strconv.ParseUint(strings.Trim(link, "ipc:[]"), 10, 64)
 	return n

@@ -26,7 +26,7 @@ func watch(ctx context.Context, stdout io.Writer) error {
 		if err != nil {
 			return err
 		}
-		// Those that are in use come first: there may be more than lines.
+		// Objects in use come first: there may be more objects than lines.
 		slices.SortStableFunc(now.Objects, func(a, b *object) int {
 			return min(1, len(b.Processes)) - min(1, len(a.Processes))
 		})

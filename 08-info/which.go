@@ -103,7 +103,8 @@ func findAny() (*object, error) {
 		return nil, explain("shmctl IPC_STAT", shmid, err)
 	}
 	o := segment{shmid, ds}.object()
-	o.Resident = residents()[shmid].rss
+	memory := residents()[shmid]
+	o.Resident, o.Swapped = memory.rss, memory.swap
 	return o, nil
 }
 
