@@ -25,8 +25,8 @@ type nameless struct {
 
 const deleted = " (deleted)"
 
-// kernelDevices are the devices of segments, memfds and shared anonymous memory:
-// one for pages of the usual size, and one for each size of huge pages. If a
+// kernelDevices are those of segments, memfds and shared anonymous memory:
+// one for pages of the usual size, one for each size of huge pages. If a
 // user makes a file with the name /SYSV…, it is on another device.
 func kernelDevices() (all []uint64) {
 	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
@@ -168,8 +168,8 @@ func (n *nameless) ask(link string) {
 // An object may have had two names, and have lost one: it is among the named.
 // sem_open(3) makes a semaphore under another name, links it to its own name,
 // and unlinks the first.
-func (s *survey) objects(named []*object, all bool) (found []*object) {
-	for _, o := range named {
+func (s *survey) objects(withName []*object, all bool) (found []*object) {
+	for _, o := range withName {
 		delete(s.nameless, o.backing)
 	}
 	for b, n := range s.nameless {

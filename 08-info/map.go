@@ -28,8 +28,7 @@ type view struct {
 	process
 	address uint64
 	perms   string
-	behind  page
-	err     error // why it is not known what is behind the address
+	frame   string // what is behind the address, see behind
 }
 
 // drawMap draws, page by page, at which addresses the processes have an object,
@@ -73,12 +72,12 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		} else if ctx.Err() != nil { // there may be very many
 			return context.Cause(ctx)
 		}
-		views := o.views(n * pageSize)
-		for _, v := range views {
-			unread = cmp.Or(v.err, unread)
-			hidden = hidden || v.behind.present && v.behind.frame == 0
-		}
-		drawPage(&text, fmt.Sprintf("page %-5d ", n), views, o)
+		views, err := o.views(n * pageSize)
+		unread = cmp.Or(err, unread)
+		hidden = hidden || slices.ContainsFunc(views, func(v view) bool {
+			return strings.HasPrefix(v.frame, "inode")
+		})
+		drawPage(&text, fmt.Sprintf("page %-5d ", n), views)
 	}
 	if total > shown {
 		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
@@ -100,95 +99,76 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// views are the mappings of the page at this offset.
-func (o *object) views(offset uint64) (all []view) {
+// views are the mappings of the page at this offset, those of the same frame
+// one after the other. An error says why it is not known what is behind one.
+func (o *object) views(offset uint64) (all []view, unread error) {
 	for _, p := range o.Processes {
 		for _, at := range p.spans {
 			if offset < at.offset || offset >= at.offset+at.end-at.start {
 				continue
 			}
 			address := at.start + offset - at.offset
-			found, err := behind(p.Pid, address)
-			all = append(all, view{p, address, at.perms, found, err})
+			frame, err := behind(p.Pid, address, o.backing.inode)
+			unread = cmp.Or(err, unread)
+			all = append(all, view{p, address, at.perms, frame})
 		}
 	}
-	return all
+	slices.SortStableFunc(all, func(a, b view) int {
+		return strings.Compare(a.frame, b.frame)
+	})
+	return all, unread
 }
 
 // drawPage draws one page: to the left the processes that have it mapped, to
 // the right the frame behind it. A process that has a private copy has a frame
 // of its own.
-func drawPage(w io.Writer, label string, views []view, o *object) {
-	frames := map[string][]view{}
-	var order []string
-	for _, v := range views {
-		frame := v.frame(o)
-		if frames[frame] == nil {
-			order = append(order, frame)
+func drawPage(w io.Writer, label string, views []view) {
+	for i, v := range views {
+		isFirst := i == 0 || views[i-1].frame != v.frame
+		isLast := i == len(views)-1 || views[i+1].frame != v.frame
+		arrow := " --+"
+		switch {
+		case v.frame == "":
+			arrow = "   no frame here"
+		case isFirst && isLast:
+			arrow = " -----> " + v.frame
+		case isFirst:
+			arrow = " --+--> " + v.frame
 		}
-		frames[frame] = append(frames[frame], v)
-	}
-	for _, frame := range order {
-		for i, v := range frames[frame] {
-			arrow := " --+"
-			switch {
-			case frame == "":
-				arrow = "   no frame here"
-			case len(frames[frame]) == 1:
-				arrow = " -----> " + frame
-			case i == 0:
-				arrow = " --+--> " + frame
-			}
-			who := fmt.Sprintf("%d %s", v.Pid, v.Command)
-			fmt.Fprintf(w, "%s%-20s %#-14x %.2s%s\n", label, cut(who, 20),
-				v.address, v.perms, arrow)
-			label = strings.Repeat(" ", len(label)) // for the first line only
-		}
+		who := cut(fmt.Sprintf("%d %s", v.Pid, v.Command), 20)
+		fmt.Fprintf(w, "%s%-20s %#-14x %.2s%s\n", label, who, v.address,
+			v.perms, arrow)
+		label = strings.Repeat(" ", len(label)) // for the first line only
 	}
 }
 
-// frame is what a picture has for the frame behind a view, nothing if there is
-// none: the process has not touched the page, or has given it back by
-// madvise(2).
-func (v view) frame(o *object) string {
-	switch {
-	case v.err != nil:
-		return "?"
-	case v.behind.swapped:
-		return "swapped out"
-	case !v.behind.present:
-		return ""
-	case v.behind.frame == 0:
-		return fmt.Sprintf("inode %d", o.backing.inode)
-	}
-	return fmt.Sprintf("frame %#x", v.behind.frame)
-}
-
-// A page is what stands behind one page of a process's memory.
-type page struct {
-	present, swapped bool
-	frame            uint64 // its number in physical memory; 0 if not told
-}
-
-// behind reads what stands behind an address of a process. /proc/PID/pagemap
-// has 8 bytes for each page: the frame in bits 0 to 54, where this process has
-// CAP_SYS_ADMIN, else zeros; bit 62 for swapped out, bit 63 for present. A page
-// that the process never touched is not present, even if another touched it.
-func behind(pid int, address uint64) (page, error) {
+// behind reads which frame of physical memory is behind an address of a
+// process. There is none if the process has not touched the page, even if
+// another has, or has given it back by madvise(2).
+//
+// /proc/PID/pagemap has 8 bytes for each page: the frame in bits 0 to 54 where
+// this process has CAP_SYS_ADMIN, else zeros; bit 62 for swapped out, bit 63
+// for present. Where there are zeros, the inode takes the place of the frame.
+func behind(pid int, address, fileInode uint64) (frame string, err error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
 	if err != nil {
-		return page{}, err
+		return "?", err
 	}
 	defer f.Close()
 	raw := make([]byte, 8)
 	at := int64(address / uint64(os.Getpagesize()) * 8)
 	if _, err := f.ReadAt(raw, at); err != nil {
-		return page{}, fmt.Errorf("read %s: %w", f.Name(), err)
+		return "?", fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	bits := binary.NativeEndian.Uint64(raw)
-	p := page{present: bits>>63 == 1, swapped: bits>>62&1 == 1}
-	if p.present {
-		p.frame = bits & (1<<55 - 1)
+	frameNumber := bits & (1<<55 - 1)
+	switch {
+	case bits>>62&1 == 1:
+		return "swapped out", nil
+	case bits>>63 == 0:
+		return "", nil
+	case frameNumber == 0:
+		return fmt.Sprintf("inode %d", fileInode), nil
 	}
-	return p, nil
+	return fmt.Sprintf("frame %#x", frameNumber), nil
 }

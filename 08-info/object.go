@@ -21,7 +21,7 @@ const (
 	kindPOSIX     = "posix"           // shared memory
 	kindSemaphore = "posix semaphore" // in shared memory, too
 	kindMemfd     = "memfd"           // see memfd_create(2)
-	kindAnonymous = "anonymous"       // MAP_SHARED without a file; children inherit it
+	kindAnonymous = "anonymous"       // MAP_SHARED without a file
 )
 
 // An object is a segment or a POSIX object. What its kind does not have, or
