@@ -365,7 +365,7 @@ func judgeAll(scripts []*labScript, judge func(*labScript) verdict) []verdict {
 // sayProgress shows at a terminal how many checks are done. The line is erased at
 // the end.
 func sayProgress(done, all int) {
-	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil {
+	if _, err := unix.IoctlGetTermios(int(os.Stderr.Fd()), unix.TCGETS); err != nil || *labDir == "" {
 		return
 	}
 	fmt.Fprintf(os.Stderr, "\r%d of %d checks done", done, all)

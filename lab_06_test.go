@@ -127,7 +127,7 @@ func init() {
 		"list KEY VALUES":        lookList,
 		"link KEY INDEX OP N":    lookLink,
 		"values NAME LIST":       ofProgram(lookValues),
-		"blank KEY":              lookBlank,
+		"stores KEY VALUES":      lookStores,
 		"fixed NAME":             asks(lookFixed),
 		"unchanged KEY":          lookUnchanged,
 	})
@@ -333,7 +333,9 @@ func lookLink(s *session, args []string) (bool, string, error) {
 // for character, are for the command output.
 func lookValues(s *session, p *process, args []string) (bool, string, error) {
 	var got []string
-	for _, m := range valueLine.FindAllStringSubmatch(p.stdout(), -1) {
+	label := s.lab.sub.lab.values(s.lab.sub.variant)["LABEL"]
+	line := regexp.MustCompile(`(?m)^ *` + label + ` *= *(\S+)$`)
+	for _, m := range line.FindAllStringSubmatch(p.stdout(), -1) {
 		got = append(got, m[1])
 	}
 	want := args[1]
@@ -351,21 +353,28 @@ func lookValues(s *session, p *process, args []string) (bool, string, error) {
 	}
 	values := strings.Join(got, ",")
 	if values == "" {
-		return false, args[0] + " has printed no values", nil
+		return false, fmt.Sprintf("%s has printed no line with \"%s = \"", args[0], label), nil
 	}
 	return values == want, fmt.Sprintf("%s has printed the values %s", args[0], short(values)), nil
 }
 
-var valueLine = regexp.MustCompile(`(?m)^ *value *= *(\S+)$`)
-
-// lookBlank tells whether all bytes of a segment are 0.
-func lookBlank(s *session, args []string) (bool, string, error) {
+// lookStores tells whether each of these values is a word of 32 bits in a
+// segment, wherever.
+func lookStores(s *session, args []string) (bool, string, error) {
 	text, state, err := s.contents(args[0])
 	if state != "" || err != nil {
 		return false, state, err
 	}
-	is := len(bytes.Trim(text, "\x00")) == 0
-	return is, fmt.Sprintf("the segment is %sblank", notUnless(is)), nil
+	words := map[string]bool{}
+	for ; len(text) >= 4; text = text[4:] {
+		words[strconv.Itoa(int(int32(binary.LittleEndian.Uint32(text))))] = true
+	}
+	for _, value := range strings.Split(args[1], ",") {
+		if !words[value] {
+			return false, "no word of the segment is " + value, nil
+		}
+	}
+	return true, "the values " + args[1] + " are in the segment", nil
 }
 
 // lookFixed tells whether a process has given shmat an address.

@@ -5,12 +5,14 @@ package shm_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,23 +95,33 @@ func values04(variant int) map[string]string {
 		"PLACES": strconv.Itoa(places), "COUNT": strconv.Itoa(4 * places),
 		"SIZE": strconv.Itoa(4*places + 4), "TABLE": strconv.Itoa(4*places - 4),
 		"LAST": strconv.Itoa(places - 1), "MORE": strconv.Itoa(places + 1),
-		"LARGER": strconv.Itoa(4*places + 100), "SMALLER": strconv.Itoa(4*places - 100),
+		"LARGER": strconv.Itoa(4*places + 100), "SMALLER": strconv.Itoa(3*places + 4),
 	}
 }
 
 func values05(variant int) map[string]string {
-	letter, rounds := "M", 100
+	letter, rounds, message := "M", 100, 0
 	if variant != 0 {
 		r := derived(5, variant)
 		letter, rounds = string('A'+rune(r.IntN(12))), 110+10*r.IntN(20)
+		message = 104 + 8*r.IntN(18) // bytes before the counter; in variant 0 it comes after it
 	}
-	counter := 40 // after the pthread_mutex_t
+	mutex := 40 // bytes of a pthread_mutex_t
 	if runtime.GOARCH == "arm64" {
-		counter = 48
+		mutex = 48
+	}
+	counter, rest := mutex+message, 8
+	if variant == 0 {
+		rest = 264
 	}
 	return map[string]string{
+		"MESSAGE": strconv.Itoa(message),
+		// for the page, which says both
+		"COUNTER40": strconv.Itoa(40 + message), "COUNTER48": strconv.Itoa(48 + message),
+		"AFTER40": strconv.Itoa(44 + message), "AFTER48": strconv.Itoa(52 + message),
+		"SIZE40": strconv.Itoa(48 + message), "SIZE48": strconv.Itoa(56 + message),
 		"FTOK": letter, "ROUNDS": strconv.Itoa(rounds), "TOTAL": strconv.Itoa(2 * rounds),
-		"COUNTER": strconv.Itoa(counter), "SIZE": strconv.Itoa(counter + 264),
+		"COUNTER": strconv.Itoa(counter), "SIZE": strconv.Itoa(counter + rest),
 		// when the grader has added 5, or 12
 		"TOTAL5":  strconv.Itoa(2*rounds + 5),
 		"TOTAL12": strconv.Itoa(2*rounds + 12),
@@ -117,12 +129,14 @@ func values05(variant int) map[string]string {
 }
 
 func values06(variant int) map[string]string {
-	letter, first, step := "Z", 10, 10
+	letter, first, step, label := "Z", 10, 10, "value"
 	if variant != 0 {
 		r := derived(6, variant)
 		letter, first, step = string('N'+rune(r.IntN(12))), 100+r.IntN(100), 3+r.IntN(20)
+		// A walker can walk the lists of any variant, but prints its own label.
+		label = []string{"number", "item", "entry", "content", "element", "figure"}[r.IntN(6)] + " " + letter
 	}
-	v := map[string]string{"FTOK": letter, "OTHERKEY": "0x6f66", "OTHERKEY2": "0x6f67"}
+	v := map[string]string{"FTOK": letter, "LABEL": label, "OTHERKEY": "0x6f66", "OTHERKEY2": "0x6f67"}
 	for i := range 3 {
 		v[fmt.Sprintf("V%d", i+1)] = strconv.Itoa(first + i*step)
 	}
@@ -130,30 +144,57 @@ func values06(variant int) map[string]string {
 }
 
 // phrases are pairs: the words in which ASSIGNMENT.md of a lab gives a value of
-// variant 0, and the words that replace them in another variant.
+// variant 0, and the words that replace them in another variant. They also take
+// out what is true only of variant 0: that programs run together with ours,
+// which have the same values.
 var phrases = map[string][][2]string{
 	"01": {
 		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"1032", "$SIZE"}, {"1024", "$BUFFER"},
 		{"1023", "$BLOCK"}, {"A, B, C, D and E", "$L1, $L2, $L3, $L4 and $L5"},
 		{"A to E", "$L1 to $L5"}, {"AAAA…", "$L1$L1$L1$L1…"}, {"BBBB…", "$L2$L2$L2$L2…"},
+		{"with each other, with ours, and with programs of its own", "with each other, and with programs of its own"},
+		{"your writer with our reader, our writer with your reader, in either order |\n| | | ", ""},
 	},
 	"03": {
 		{"0x1234", "$KEY"}, {"4660", "$KEYNUMBER"}, {"0x5678", "$SEMKEY"},
 		{"22136", "$SEMKEYNUMBER"}, {"1028", "$SIZE"}, {"1024", "$BUFFER"},
 		{"1023", "$ONELESS"}, {"1025", "$ONEMORE"},
+		{"with each other, with ours, and with programs of its own", "with each other, and with programs of its own"},
+		{"your writer with our reader, our writer with your reader, in either order |\n| | | ", ""},
+		{" Lab 01 uses the same key with another layout: do not run both at once.", ""},
 	},
 	"04": {
 		{"54321", "$KEY"}, {"0xd431", "$KEYHEX"}, {"56789", "$SEMKEY"}, {"0xddd5", "$SEMKEYHEX"},
 		{"404", "$SIZE"}, {"400", "$COUNT"}, {"100", "$PLACES"},
+		{"together with ours, and with a program of its own", "together with a program of its own"},
+		{"your program and ours at once, either one first |\n| | | ", ""},
+		{"does the same as yours. Its flag", "does the same with other keys and another table. Its flag"},
 	},
 	"05": {
 		{"'M'", "'$FTOK'"}, {"100 times", "$ROUNDS times"}, {"100 additions", "$ROUNDS additions"},
 		{"= 200 (expected 200)", "= $TOTAL (expected $TOTAL)"}, {"`expected 200`", "`expected $TOTAL`"},
 		{"the sum is 200", "the sum is $TOTAL"},
+		// The message comes first, so that the flags -key and -n do not suffice.
+		{"There the counter is at 48, the message at 52, and the segment has 312 bytes.",
+			"There the message is at 48, the counter at $COUNTER48, and the segment has $SIZE48 bytes."},
+		{"| 40 | 4 | int32 | counter | starts at 0 |\n| 44 | 256 | bytes | message | not used |\n| 300 | 4 | | | unused, so that the size is 304 |",
+			"| 40 | $MESSAGE | bytes | message | not used |\n| $COUNTER40 | 4 | int32 | counter | starts at 0 |\n| $AFTER40 | 4 | | | unused, so that the size is $SIZE40 |"},
+		{"    int counter;            /* offset 40; on arm64 48 */\n    char message[256];      /* offset 44; on arm64 52 */\n",
+			"    char message[$MESSAGE];      /* offset 40; on arm64 48 */\n    int counter;            /* offset $COUNTER40; on arm64 $COUNTER48 */\n"},
+		{"counter) == sizeof(pthread_mutex_t),",
+			"counter) == sizeof(pthread_mutex_t) + $MESSAGE,"},
+		{"        (\"counter\", ctypes.c_int32),                # offset 40; on arm64 48\n        (\"message\", ctypes.c_ubyte * 256),          # offset 44; on arm64 52\n",
+			"        (\"message\", ctypes.c_ubyte * $MESSAGE),          # offset 40; on arm64 48\n        (\"counter\", ctypes.c_int32),                # offset $COUNTER40; on arm64 $COUNTER48\n"},
+		{"== MUTEX + 264",
+			"== MUTEX + $MESSAGE + 8"},
+		{"\tCounter int32         // offset 40; on arm64 48\n\tMessage [256]byte     // offset 44; on arm64 52\n\t_       [4]byte       // offset 300; on arm64 308\n",
+			"\tMessage [$MESSAGE]byte     // offset 40; on arm64 48\n\tCounter int32         // offset $COUNTER40; on arm64 $COUNTER48\n\t_       [4]byte       // offset $AFTER40; on arm64 $AFTER48\n"},
 	},
 	"06": {
 		{"'Z'", "'$FTOK'"}, {"10, 20 and 30", "$V1, $V2 and $V3"}, {"10, 20, 30", "$V1, $V2, $V3"},
-		{"value = 10", "value = $V1"}, {"value = 20", "value = $V2"}, {"value = 30", "value = $V3"},
+		{"value = 10", "$LABEL = $V1"}, {"value = 20", "$LABEL = $V2"}, {"value = 30", "$LABEL = $V3"},
+		{"`value = `", "`$LABEL = `"},
+		{"our walker walks your list; your walker walks ours |\n| | | ", ""},
 	},
 }
 
@@ -170,16 +211,39 @@ func assignmentOf(l *lab, variant int) (string, error) {
 		old = append(old, asWord(p[0]))
 		instead[p[0]] = os.Expand(p[1], func(name string) string { return values[name] })
 	}
+	points, err := variantPoints(l)
+	if err != nil {
+		return "", err
+	}
+	for phrase, n := range map[string]float64{"| interop | %v |": points["interop"],
+		"A solution without it can get %v points.": points["basic"] + points["interop"]} {
+		const whole = 20 // of interop, and 60 of basic
+		was := fmt.Sprintf(phrase, n+whole-points["interop"])
+		old = append(old, regexp.QuoteMeta(was))
+		instead[was] = fmt.Sprintf(phrase, n)
+	}
 	page := regexp.MustCompile(strings.Join(old, "|")).ReplaceAllStringFunc(string(text),
 		func(found string) string { return instead[found] })
 	title, rest, _ := strings.Cut(page, "\n")
-	return fmt.Sprintf("%s (variant %d)\n\nIn this variant the checks that pair your programs with ours are "+
-		"left out, and their points do not count. The variant has its own keys and sizes. What the page "+
-		"says about the keys of another lab holds for variant 0.\n%s", title, variant,
+	return fmt.Sprintf("%s (variant %d)\n\nThe keys and numbers on this page are those of variant %[2]d. The lesson's "+
+		"README, and our programs, have others.\n%s", title, variant,
 		strings.ReplaceAll(rest, "go test -lab DIR", fmt.Sprintf("go test -lab DIR -variant %d", variant))), nil
 }
 
-// asWord is a pattern that finds a phrase, but not inside a word or a number.
+// variantPoints are the points of each tier that a lab gives in a variant,
+// where no program is paired with ours.
+func variantPoints(l *lab) (map[string]float64, error) {
+	scripts, err := readLab(l)
+	points := map[string]float64{}
+	for _, s := range scripts {
+		if !s.needsOurs() {
+			points[s.tier] += s.points
+		}
+	}
+	return points, err
+}
+
+// asWord is a pattern that finds a phrase, but not within a word or a number.
 func asWord(phrase string) string {
 	pattern := regexp.QuoteMeta(phrase)
 	if regexp.MustCompile(`^\w`).MatchString(phrase) {
@@ -210,6 +274,33 @@ func TestAssignments(t *testing.T) {
 				t.Fatal(err)
 			}
 			values := l.values(v)
+			var old []string
+			for name, value := range l.values(0) {
+				if len(value) >= 4 && name != "LABEL" { // others, such as 100, also mean something else
+					old = append(old, value)
+				}
+			}
+			for _, p := range phrases[l.number] {
+				old = append(old, p[0])
+			}
+			for _, o := range old {
+				if !slices.Contains(slices.Collect(maps.Values(values)), o) && regexp.MustCompile(asWord(o)).MatchString(page) {
+					t.Errorf("lab %s, variant %d: the page says %q, as in variant 0", l.number, v, o)
+				}
+			}
+			if m := regexp.MustCompile(`\b(ours|our (writer|reader|list|walker))\b`).FindString(page); m != "" {
+				t.Errorf("lab %s, variant %d: the page says %q, but no program is paired with ours", l.number, v, m)
+			}
+			points, err := variantPoints(l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{fmt.Sprintf("| interop | %v |", points["interop"]),
+				fmt.Sprintf("can get %v points", points["basic"]+points["interop"])} {
+				if !strings.Contains(page, want) {
+					t.Errorf("lab %s, variant %d: the page does not say %q", l.number, v, want)
+				}
+			}
 			for _, p := range phrases[l.number] {
 				want := os.Expand(p[1], func(name string) string { return values[name] })
 				if !strings.Contains(page, want) || strings.Contains(want, "$") {
@@ -221,4 +312,125 @@ func TestAssignments(t *testing.T) {
 			}
 		}
 	}
+}
+
+// inOurs are the places of our programs that a variant changes.
+var inOurs = map[string][]broken{
+	"01": {
+		{file: "01-shm-write-read/segment/segment.go", old: "= 0x1234 ", new: "= $KEY "},
+		{file: "01-shm-write-read/segment/segment.go", old: "= 1032 ", new: "= $SIZE "},
+		{file: "01-shm-write-read/segment/segment.go", old: "= 1023 ", new: "= $BLOCK "},
+		{file: "01-shm-write-read/segment/segment.go", old: `= "ABC`, new: `= "${LETTERS}ABC`},
+	},
+	"03": {
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 0x1234 ", new: "= $KEY "},
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 0x5678 ", new: "= $SEMKEY "},
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 1028 ", new: "= $SIZE "},
+		{file: "03-producer-consumer/transfer/transfer.go", old: "= 1024 ", new: "= $BUFFER "},
+	},
+	"04": {
+		{file: "04-semaphore-counter/main.go", old: "{54321, ", new: "{$KEY, "},
+		{file: "04-semaphore-counter/main.go", old: `"semkey", 56789`, new: `"semkey", $SEMKEY`},
+		{file: "04-semaphore-counter/table.go", old: "= 404 ", new: "= $SIZE "},
+		{file: "04-semaphore-counter/table.go", old: "lines = 100 ", new: "lines = $PLACES "},
+	},
+	"05": {
+		{file: "05-pthread-style-mutex/main.go", old: "'M'", new: "'$FTOK'"},
+		{file: "05-pthread-style-mutex/main.go", old: `"n", 100,`, new: `"n", $ROUNDS,`},
+		{file: "05-pthread-style-mutex/shared.go", old: "counter int32 ", new: "message [$MESSAGE]byte "},
+		{file: "05-pthread-style-mutex/shared.go", old: "message [256]byte ", new: "counter int32 "},
+	},
+	"06": {
+		{file: "06-offsets/main.go", old: "'Z'", new: "'$FTOK'"},
+		{file: "06-offsets/list.go", old: "int32(i+1) * 10", new: "$V1 + int32(i)*($V2-$V1)"},
+		{file: "06-offsets/walk.go", old: "  value = ", new: "  $LABEL = "},
+	},
+}
+
+// TestVariants hands in our programs for a variant: as they are, when they
+// have next to no points, and with the variant's values, when they have all.
+func TestVariants(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	for _, l := range labs {
+		variants := []int{12} // it has the smallest table of 04, and the smallest buffer of 03
+		if l.number == "01" {
+			variants = []int{19} // its second letter is the P of "Reading Process"
+		}
+		if *long {
+			variants = []int{7, 12, 19}
+		}
+		if l.number < "05" && !*long && !isSet("test.run") {
+			continue // these take longer
+		}
+		scripts, err := readLab(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range variants {
+			t.Run(fmt.Sprintf("%s/%d", l.number, v), func(t *testing.T) {
+				t.Parallel()
+				tierPoints, err := variantPoints(l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				most := 0.0
+				for _, points := range tierPoints {
+					most += points
+				}
+				var got float64
+				var passed []string
+				for _, v := range judgeAll(scripts, (&submission{lab: l, variant: v}).judge) {
+					if v.points > 0 {
+						got, passed = got+v.points, append(passed, v.script.name)
+					}
+				}
+				if got > most/10 {
+					t.Errorf("our programs, as they are, have %v of %v points, by %v", got, most, passed)
+				}
+				got = 0
+				for _, v := range judgeAll(scripts, (&submission{lab: l, variant: v, changed: ofVariant(t, l, v)}).judge) {
+					got += v.points
+					switch {
+					case v.status == "skipped" && !v.script.needsOurs(): // this machine cannot do it
+						most -= v.script.points
+					case v.status != "passed" && v.status != "skipped":
+						t.Errorf("%s%s", v.feedback(), v.printed)
+					}
+				}
+				if got != most {
+					t.Errorf("our programs, with the values of the variant, have %v of %v points", got, most)
+				}
+			})
+		}
+	}
+}
+
+// ofVariant builds our programs with the values of a variant.
+func ofVariant(t *testing.T, l *lab, variant int) (dir string) {
+	texts := map[string]string{}
+	for _, b := range inOurs[l.number] {
+		if texts[b.file] == "" {
+			text, err := os.ReadFile(b.file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[b.file] = string(text)
+		}
+		b.new = os.Expand(b.new, func(name string) string { return l.values(variant)[name] })
+		var err error
+		if texts[b.file], err = b.change(texts[b.file]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir = t.TempDir()
+	os.Chmod(filepath.Dir(dir), 0o755) // root grades as nobody
+	mains, err := mainPackages(l.lesson)
+	if err == nil {
+		err = build(dir, l.lesson, mains, "-overlay", overlay(t, dir, texts))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }

@@ -15,20 +15,20 @@ import (
 )
 
 const (
-	messages    = 5 // the other process sends
+	messages    = 5 // that the other process sends
 	messageSize = 1000
 )
 
 // Data goes through an attached segment without any system call. The other
 // process tells the kernel to kill it at its next system call. Then it sends
-// messages through the segment, and lives. A process that sends the first one
-// through a pipe is killed.
+// messages through the segment, and lives. If it sends the first message
+// through a pipe, the kernel kills it.
 func TestStatement49NoSystemCall(t *testing.T) {
 	for _, c := range []struct {
 		pipe bool
 		want unix.Signal // that ends the process
 	}{
-		{false, unix.SIGKILL}, // ours, when all has arrived
+		{false, unix.SIGKILL}, // this test sends it, after all messages
 		{true, unix.SIGSYS},
 	} {
 		other := newPeer(t, nil, func(test conn) {

@@ -162,7 +162,7 @@ type peer struct {
 // newPeer starts the other process, which runs body and ends. The process is
 // this test binary once more: there the test runs up to this same call, so
 // nothing may come before it that must happen only once. With attr the
-// process is another user's, say; where that is not allowed, the test is
+// process can run as another user. Where that is not allowed, the test is
 // skipped.
 func newPeer(t *testing.T, attr *syscall.SysProcAttr,
 	body func(test conn)) *peer {

@@ -226,8 +226,8 @@ func TestStatement47RandomAccess(t *testing.T) {
 	}
 }
 
-// "atexit is enough to clean up": it is for a program that ends by itself.
-// A signal that the program does not catch ends it without.
+// "atexit is enough to clean up": it is enough for a program that ends by
+// itself. A signal that the program does not catch ends it without clean-up.
 func TestStatement53CleanUpOnSignal(t *testing.T) {
 	for _, c := range []struct {
 		end  func(*peer)

@@ -38,7 +38,7 @@ func BenchmarkRing(b *testing.B) {
 			if last == 0 && p.name != "one-cpu" {
 				b.Skip("needs two CPUs")
 			}
-			runtime.LockOSThread() // and never unlocks: the thread ends
+			runtime.LockOSThread() // for ever: no other goroutine runs here
 			for b.Loop() {
 				name := "/" + filepath.Base(objectName(newKey(b)))
 				args := []string{"-name", name, "-n", strconv.Itoa(items)}

@@ -104,7 +104,7 @@ func atOnce(a, b int, do func(i int)) (seconds float64, ok bool) {
 	onTime := [2]bool{true, true}
 	for i, cpu := range []int{a, b} {
 		done.Go(func() {
-			runtime.LockOSThread() // and never unlocks: the thread ends
+			runtime.LockOSThread() // for ever: no other goroutine runs here
 			var set unix.CPUSet
 			set.Set(cpu)
 			unix.SchedSetaffinity(0, &set)

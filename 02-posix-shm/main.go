@@ -56,20 +56,20 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 
-	// A touch of mapped memory that is gone, since somebody has truncated the
-	// object, would kill the program. SetPanicOnFault makes it a panic, and
-	// Fault makes an error of that. So the deferred calls run, and clean up.
+	// If somebody truncates the object, an access to the mapped memory would
+	// kill the program. SetPanicOnFault turns this fault into a panic, and
+	// Fault turns the panic into an error. So the deferred calls clean up.
 	debug.SetPanicOnFault(true)
 	defer object.Fault(*name, &err)
 
 	// Create the object, for this user only. With O_EXCL it is sure to be a
-	// new one: without, the call would open whatever has the name.
+	// new one. Without it, the call would open any object that has the name.
 	const flags = unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | object.Careful
 	fd, err := unix.Open(path, flags, 0o600)
 	for err == unix.EEXIST || err == unix.EINTR {
 		// EEXIST: there is one already. If a killed program left it, remove it
-		// and try again. EINTR: a signal has interrupted the call. Then there
-		// may be none to remove, and it is only tried again.
+		// and try again. EINTR: a signal has interrupted the call. Try again,
+		// even if there is nothing to remove.
 		if err := object.RemoveLeftover(ctx, *name, size); err != nil {
 			return err
 		}
@@ -79,11 +79,11 @@ func run(ctx context.Context) (err error) {
 		return fmt.Errorf("shm_open %s: %w"+object.Cure, *name, err)
 	}
 
-	// Remove it at the end, and only then close it: as long as it is open
-	// here, nobody takes it for a leftover and puts another in its place.
+	// Remove it at the end, and only then close it. As long as it is open
+	// here, no other program takes it for a leftover and replaces it.
 	defer func() {
-		// If somebody else has removed it, the name may be another object's by
-		// now, and must stay.
+		// If somebody else has removed it, another object may have the name by
+		// now. That object must stay.
 		if !object.HasName(fd) {
 			log.Printf("%s: somebody else has removed it", *name)
 		} else if e := unix.Unlink(path); e != nil {

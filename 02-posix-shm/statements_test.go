@@ -88,8 +88,8 @@ func sharedMemory(t *testing.T) (bytes int) {
 	return bytes << 10
 }
 
-// The life of an object. The C library calls it shm_open, ftruncate, mmap,
-// munmap, close and shm_unlink.
+// The life of an object, from creation to removal. The C functions are
+// shm_open, ftruncate, mmap, munmap, close and shm_unlink.
 func TestStatement34LifeOfAnObject(t *testing.T) {
 	name := objectName(newKey(t))
 	fd, err := unix.Open(name, unix.O_CREAT|unix.O_EXCL|unix.O_RDWR|

@@ -45,7 +45,7 @@ func BenchmarkTransfer64MiB(b *testing.B) {
 			if last == 0 && p.name != "one-cpu" {
 				b.Skip("needs two CPUs")
 			}
-			runtime.LockOSThread() // and never unlocks: the thread ends
+			runtime.LockOSThread() // for ever: no other goroutine runs here
 			b.SetBytes(size)
 			for b.Loop() {
 				in, err := os.Open(file)

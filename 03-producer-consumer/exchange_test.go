@@ -58,8 +58,8 @@ func TestStatement50Copies(t *testing.T) {
 }
 
 // "It is the fastest IPC": that is true while nobody sleeps. A reader that
-// sleeps costs two system calls for each message, as a pipe does: the
-// reader's own call, to sleep, and one of the writer, to wake it.
+// sleeps costs two system calls for each message, as a pipe does. The reader
+// makes one to sleep, and the writer makes one to wake it.
 func TestStatement51FastestUnlessItSleeps(t *testing.T) {
 	const rounds = 20_000
 	data, buffer := make([]byte, messageSize), make([]byte, messageSize)
@@ -153,8 +153,8 @@ const (
 	messageSize = 1000
 	marker      = 0x6d61726b
 
-	// FUTEX_WAIT and FUTEX_WAKE in <linux/futex.h>. Between processes they go
-	// without FUTEX_PRIVATE_FLAG.
+	// FUTEX_WAIT and FUTEX_WAKE in <linux/futex.h>. Between processes they are
+	// used without FUTEX_PRIVATE_FLAG.
 	futexWait, futexWake = 0, 1
 
 	exchangeVariable = "SHM_BY_EXAMPLE_EXCHANGE"
@@ -228,7 +228,7 @@ func exchange(how string, id int) error {
 func exchangeMarked(mem []byte, calls [][7]uintptr) {
 	unix.RawSyscall(unix.SYS_GETPPID, marker, 0, 0)
 	for n := range messages {
-		turn := int32(2*n + 1) // odd is ours, even the partner's
+		turn := int32(2*n + 1) // odd: this process; even: its partner
 		if mem != nil {
 			for i := range messageSize {
 				mem[8+i] = byte(n)
@@ -279,8 +279,8 @@ func traceExchange(t *testing.T, how string, id int,
 	runtime.LockOSThread() // only the thread that starts it may trace it
 	defer runtime.UnlockOSThread()
 	p, err := os.StartProcess("/proc/self/exe", os.Args[:1], &os.ProcAttr{
-		// The Go runtime interrupts threads that run for long by a signal,
-		// and their return from its handler would be a system call.
+		// The Go runtime sends a signal to a thread that runs for long. The
+		// return from the signal handler would be a system call.
 		Env: append(os.Environ(), "GODEBUG=asyncpreemptoff=1",
 			fmt.Sprint(exchangeVariable, "=", how, " ", id)),
 		Files: []*os.File{nil, os.Stdout, os.Stderr},
@@ -355,7 +355,7 @@ type callInfo struct {
 	_      [8]byte
 }
 
-// systemCallInfo asks the kernel about the call at which a process stands.
+// systemCallInfo asks the kernel at which call a process is stopped.
 func systemCallInfo(t *testing.T, pid int) (info callInfo) {
 	t.Helper()
 	_, _, errno := unix.Syscall6(unix.SYS_PTRACE,

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// atomicOnly has no lock, and needs none. Nobody waits for anybody, so nobody
-// can be left waiting by a process that was killed.
+// atomicOnly has no lock, and needs none. No process waits for another, so a
+// killed process leaves nobody waiting.
 type atomicOnly struct{ *table }
 
 func openAtomic(_ context.Context, t *table) (mechanism, error) {
@@ -18,10 +18,10 @@ func openAtomic(_ context.Context, t *table) (mechanism, error) {
 func (a atomicOnly) lock(context.Context) error { return nil }
 func (a atomicOnly) unlock() error              { return nil }
 
-// add works first, at the same time as others. Then it tries to be the one
-// that changes the next line from 0 to its pid. Once a process has done that,
-// any process may count the line. So the line is counted even if the process
-// that wrote its pid there is killed before it stores the count.
+// add works first, at the same time as other processes. Then it tries to
+// change the next line from 0 to its pid. Only one process can do that. After
+// that, any process may count the line. So the line is counted even if the
+// process that wrote its pid there is killed before it stores the count.
 func (a atomicOnly) add(ctx context.Context, pid int32) (int32, error) {
 	select {
 	case <-ctx.Done():

@@ -2,8 +2,8 @@
 
 // 04-semaphore-counter enters itself into a table in shared memory. It reads
 // the count, works for a second, writes its pid into the next line of the
-// table, and stores the count, one higher. Two processes must not do so at the
-// same time. The flag -sync chooses what keeps them apart.
+// table, and stores the count plus 1. Two processes must not do so at the same
+// time. The flag -sync chooses what keeps them apart.
 //
 //	terminal 1$ go run ./04-semaphore-counter
 //	terminal 2$ go run ./04-semaphore-counter
@@ -40,19 +40,19 @@ var (
 	rm   = flag.Bool("rm", false, "remove what -sync uses, and nothing else")
 )
 
-// A mechanism keeps the updates of many processes apart. Each has a file of
-// its own. Those with a *table in them have the add of table.go.
+// A mechanism keeps the updates of many processes apart. Each mechanism has a
+// file of its own. A mechanism that embeds *table has the add of table.go.
 type mechanism interface {
-	lock(ctx context.Context) error // waits until no other process has it
+	lock(ctx context.Context) error // waits until this process has the lock
 	add(ctx context.Context, pid int32) (count int32, err error)
 	unlock() error
 }
 
-// mechanisms are the values of -sync, each with a segment of its own.
+// mechanisms has an entry for each value of -sync. Each uses its own segment.
 var mechanisms = map[string]struct {
 	key    int
 	open   func(context.Context, *table) (mechanism, error)
-	remove func() error // what there is besides the segment
+	remove func() error // removes what there is besides the segment
 }{
 	"sysv":   {54321, openSysV, removeSysV},
 	"posix":  {54322, openPOSIX, removePOSIX},
@@ -92,13 +92,13 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("-work %v is negative", *work)
 	case path.Clean(*name) != *name || strings.LastIndex(*name, "/") != 0 ||
 		len(*name) < 2 || len(*name) > 252:
-		return fmt.Errorf("-name %s: want a slash and a file's name", *name)
+		return fmt.Errorf("-name %s: want a slash and a file name", *name)
 	case *rm:
 		return errors.Join(chosen.remove(), removeTable())
 	}
 
-	// Create the segment with the table in it, or open it. It stays, for the
-	// processes that come later.
+	// Create the segment with the table in it, or open it. The segment stays
+	// for the processes that come later.
 	shmid, err := unix.SysvShmGet(*key, size, unix.IPC_CREAT|0o600)
 	if shmid, err = examine(shmid, err); err != nil {
 		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
@@ -113,15 +113,15 @@ func run(ctx context.Context) error {
 	}
 	t := view(mem)
 
-	// Open the lock that protects it, or create it. It is a semaphore, if -sync
-	// has one.
+	// Open the lock that protects the table, or create it. With sysv and posix
+	// it is a semaphore.
 	m, err := chosen.open(ctx, t)
 	if err != nil {
 		return errors.Join(err, removeEmpty(shmid, t))
 	}
 
-	// Enter the critical section. From lock to unlock this process is alone,
-	// with sysv and posix.
+	// Enter the critical section. With sysv and posix, this process is alone
+	// from lock to unlock.
 	pid := os.Getpid()
 	fmt.Printf("Process %d: Entering critical section\n", pid)
 	if err := m.lock(ctx); err != nil {

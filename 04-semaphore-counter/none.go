@@ -7,7 +7,7 @@ import (
 	"log"
 )
 
-// none is wrong on purpose. Two processes that read the same count write the
+// none is wrong on purpose. Two processes that read the same count store the
 // same count, and one update is lost.
 type none struct{ *table }
 

@@ -33,8 +33,8 @@ const (
 	waiter  = 1 << 32 // in state, one process that waits
 )
 
-// posix is a POSIX named semaphore: a file in /dev/shm, which is mapped. See
-// sem_overview(7).
+// posix is a POSIX named semaphore: a file in /dev/shm that every process maps.
+// See sem_overview(7).
 type posix struct {
 	*table
 	*semT
@@ -64,8 +64,8 @@ func openPOSIX(ctx context.Context, t *table) (mechanism, error) {
 
 func semFile() string { return "/dev/shm/sem." + (*name)[1:] }
 
-// openSemaphore opens the file. It refuses a file that is no semaphore, or is
-// another user's.
+// openSemaphore opens the file. It refuses a file that is no semaphore, or
+// that belongs to another user.
 func openSemaphore() (*os.File, error) {
 	var st unix.Stat_t
 	err := unix.Lstat(semFile(), &st)
@@ -78,14 +78,14 @@ func openSemaphore() (*os.File, error) {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != semSize:
 		return nil, fmt.Errorf("%s is no semaphore\nremove it, or choose "+
 			"another name with -name", semFile())
-	case st.Mode&0o600 != 0o600: // made under umask 777, say
+	case st.Mode&0o600 != 0o600: // it was created under umask 777, say
 		unix.Chmod(semFile(), 0o600)
 	}
 	return os.OpenFile(semFile(), os.O_RDWR|unix.O_NOFOLLOW, 0)
 }
 
 // createSemaphore creates the file without a name. The file gets its name when
-// all is in it, so that no process ever sees half a semaphore. See O_TMPFILE in
+// it is complete, so no process ever sees half a semaphore. See O_TMPFILE in
 // open(2).
 func createSemaphore() (*os.File, error) {
 	f, err := os.OpenFile("/dev/shm", os.O_RDWR|unix.O_TMPFILE, 0o600)
@@ -107,8 +107,8 @@ func createSemaphore() (*os.File, error) {
 	return f, nil
 }
 
-// lock is sem_wait(3): it takes the 1, or waits for it. Nobody knows which
-// process has it.
+// lock is sem_wait(3): it takes the 1, or waits for it. A semaphore does not
+// say which process has taken it.
 func (p *posix) lock(ctx context.Context) (err error) {
 	defer truncated(&err)
 	return inSlices(ctx, p.tryLock, func() string {
@@ -125,7 +125,8 @@ func (p *posix) tryLock() error {
 	case err != nil:
 		return fmt.Errorf("fstat %s: %w", *name, err)
 	case st.Nlink == 0:
-		return fmt.Errorf("%s: %w: somebody removed it", *name, unix.EIDRM)
+		return fmt.Errorf("sem_wait %s: %w: somebody removed it", *name,
+			unix.EIDRM)
 	case value > 1:
 		return fmt.Errorf("%s lets %d processes in at once"+cure, *name, value)
 	case value == 1:
@@ -133,11 +134,11 @@ func (p *posix) tryLock() error {
 			return nil
 		}
 	default:
-		// Unlock wakes a process only if it sees a waiter. The kernel looks at
+		// unlock wakes a process only if it sees a waiter. The kernel looks at
 		// the value once more before it lets this process sleep.
 		p.state.Add(waiter)
 		p.futex(0, 0)                    // FUTEX_WAIT, as long as it is 0
-		p.state.Add(^uint64(waiter - 1)) // minus waiter: Add has no minus
+		p.state.Add(^uint64(waiter - 1)) // subtracts waiter: see Uint64.Add
 	}
 	return unix.EAGAIN
 }
@@ -152,8 +153,8 @@ func (p *posix) unlock() (err error) {
 }
 
 // futex sleeps on the value of the semaphore, which is the first half of state,
-// or wakes processes that do. Other processes use the semaphore, too, so the
-// operation goes without FUTEX_PRIVATE_FLAG. See futex(2).
+// or wakes processes that sleep there. Several processes share the semaphore,
+// so the operation has no FUTEX_PRIVATE_FLAG. See futex(2).
 func (p *posix) futex(operation, value int) {
 	limit := unix.NsecToTimespec(int64(slice))
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(&p.state)),
@@ -161,8 +162,8 @@ func (p *posix) futex(operation, value int) {
 		0, 0)
 }
 
-// truncated makes an error of a fault: if somebody has truncated the file, an
-// access to the mapped memory fails. A C program dies of SIGBUS.
+// truncated turns a fault into an error. If somebody has truncated the file,
+// the next access to the mapped memory is a fault. A C program dies of SIGBUS.
 func truncated(err *error) {
 	fault := recover()
 	if _, ok := fault.(interface{ Addr() uintptr }); ok {

@@ -35,7 +35,7 @@ func TestStatement39LostUpdate(t *testing.T) {
 		*int32At(mem, 0) = count + 1
 		test.say(0)
 		test.hear()
-		*int32At(mem, 4) = 39 // and 39 at 8 is to follow
+		*int32At(mem, 4) = 39 // it stores 39 at 8 later
 		test.say(0)
 		test.hear()
 		*int32At(mem, 8) = 39
@@ -52,7 +52,7 @@ func TestStatement39LostUpdate(t *testing.T) {
 	other.say(0)
 	other.hear() // the other process has stored 1 again
 	if got := *int32At(mem, 0); got != 1 {
-		t.Errorf("0 and 1 and 1 are %d, want 1: one is lost", got)
+		t.Errorf("0 plus 1 plus 1 is %d, want 1: one is lost", got)
 	}
 
 	// The two fields at 4 and 8 should be equal at all times.
@@ -155,7 +155,7 @@ func TestMain(m *testing.M) {
 // unlocks the lock that another holds. Only the process that creates the set
 // may give it a value.
 func TestStatement45NotAtEveryStart(t *testing.T) {
-	lock := func(id int) syscall.Errno { // and does not wait
+	lock := func(id int) syscall.Errno { // it does not wait
 		op := [3]int16{0, -1, unix.IPC_NOWAIT}
 		_, _, errno := unix.Syscall(unix.SYS_SEMOP, uintptr(id),
 			uintptr(unsafe.Pointer(&op)), 1)

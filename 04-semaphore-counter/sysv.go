@@ -19,8 +19,8 @@ const (
 	getVal  = 12     // GETVAL
 )
 
-// sysv is a System V semaphore: 1 is unlocked, 0 locked. It is the only one of
-// its set, which has an id, as a segment has.
+// sysv is a System V semaphore: 1 is unlocked, 0 is locked. It is the only
+// semaphore of its set. A set has an id, as a segment has.
 type sysv struct {
 	*table
 	semid int
@@ -28,16 +28,16 @@ type sysv struct {
 
 // openSysV creates the set, or finds it. A new semaphore is 0, which is locked.
 // The process that creates the set unlocks it once. Until then the set is not
-// ready, and the others wait. If its creator was killed before that, one of the
-// others removes the set after 2 s, and all begin anew.
+// ready, and the other processes wait. If the creator was killed before that,
+// one of the others removes the set after 2 s, and all of them begin again.
 func openSysV(ctx context.Context, t *table) (mechanism, error) {
 	// The set that was not ready at the last look, and when it was first seen.
 	unready, start := -1, time.Now()
 	for {
 		semid, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 		if err == nil { // this process has created the set
-			// Add 1 by semop, not by SETVAL: semop also sets sem_otime, and
-			// so the others see that the set is ready. Without SEM_UNDO: the
+			// Add 1 with semop, not with SETVAL. semop also sets sem_otime,
+			// so the others see that the set is ready. Without SEM_UNDO the
 			// set stays unlocked when this process ends.
 			if err = semop(semid, +1, 0); err == nil {
 				return &sysv{t, semid}, nil
@@ -45,14 +45,14 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 				semctl(semid, unix.IPC_RMID, nil)
 				return nil, fmt.Errorf("semop set %d: %w", semid, err)
 			}
-		} else if err != unix.EEXIST { // the kernel creates no set
+		} else if err != unix.EEXIST { // the kernel refuses to create a set
 			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
 		} else if semid, err = findSet(); err == nil { // it is ready
 			return &sysv{t, semid}, nil
 		}
 		switch {
 		case err == unix.ENOENT || removed(err):
-			// Somebody has removed the set between two of these calls.
+			// Somebody has removed the set between two of our calls.
 		case err != unix.EAGAIN:
 			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
 		case semid != unready: // seen for the first time: 2 s from now
@@ -70,9 +70,9 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 	}
 }
 
-// findSet finds the set of -semkey. EAGAIN says that the set is not ready: it
+// findSet finds the set of -semkey. EAGAIN means that the set is not ready: it
 // is locked, and no process has ever called semop on it. A set of another user,
-// or with more semaphores than one, is an error.
+// or with more than one semaphore, is an error.
 func findSet() (semid int, err error) {
 	if semid, err = semget(1, 0); err != nil {
 		return -1, err
@@ -95,10 +95,10 @@ func findSet() (semid int, err error) {
 }
 
 // lock is the tutorial's semaphore_wait: it takes the 1, or waits for it. With
-// SEM_UNDO the kernel puts it back when this process ends, even if killed.
+// SEM_UNDO the kernel gives it back when this process ends, or is killed.
 func (s *sysv) lock(ctx context.Context) error {
 	waitsFor := func() string {
-		pid, _ := semctl(s.semid, getPid, nil) // of the last semop
+		pid, _ := semctl(s.semid, getPid, nil) // it called semop last
 		return fmt.Sprintf("the lock: pid %d had it last\nif it has ended "+
 			"without unlocking, remove it with the same flags and -rm", pid)
 	}
@@ -114,8 +114,8 @@ func (s *sysv) lock(ctx context.Context) error {
 	return nil
 }
 
-// unlock is the tutorial's semaphore_signal. With SEM_UNDO here, too, there is
-// nothing left to put back.
+// unlock is the tutorial's semaphore_signal. It needs SEM_UNDO, too. So the
+// kernel has nothing left to give back.
 func (s *sysv) unlock() error {
 	if err := semop(s.semid, +1, semUndo); err != nil {
 		return fmt.Errorf("semop set %d: %w", s.semid, err)
@@ -132,10 +132,10 @@ func removeSysV() error {
 		err)
 }
 
-// The package unix has no functions for semaphores, only the numbers of the
-// system calls.
+// golang.org/x/sys/unix has the numbers of the system calls for semaphores, but
+// no functions for them. Here they are, with the names that C has.
 
-// semget finds the set of -semkey, which has n semaphores or more, or creates
+// semget finds the set of -semkey, if it has at least n semaphores, or creates
 // it. See semget(2).
 func semget(n, flags int) (semid int, err error) {
 	id, _, errno := unix.Syscall(unix.SYS_SEMGET, uintptr(*semKey), uintptr(n),
@@ -146,8 +146,8 @@ func semget(n, flags int) (semid int, err error) {
 	return int(id), nil
 }
 
-// semop adds op to the semaphore. If that would make it negative, it waits for
-// a slice, and then returns EAGAIN. See semop(2).
+// semop adds op to the semaphore. If the value would become negative, semop
+// waits for a slice, and then returns EAGAIN. See semop(2).
 func semop(semid int, op, flags int16) error {
 	sembuf := struct{ num, op, flags int16 }{0, op, flags}
 	limit := unix.NsecToTimespec(int64(slice))
@@ -157,13 +157,13 @@ func semop(semid int, op, flags int16) error {
 			uintptr(unsafe.Pointer(&limit)), 0, 0)
 		if errno == 0 {
 			return nil
-		} else if errno != unix.EINTR || op < 0 { // Go's own signals
+		} else if errno != unix.EINTR || op < 0 {
 			return errno
-		}
+		} // EINTR: a signal of the Go runtime. Call again.
 	}
 }
 
-// semidDS is the beginning of struct semid_ds, and room for the rest.
+// semidDS is struct semid_ds: the fields that we need, and room for the rest.
 type semidDS struct {
 	_     int32
 	UID   uint32
@@ -172,7 +172,7 @@ type semidDS struct {
 	_     [72]byte
 }
 
-// semctl does to the set what command says. See semctl(2).
+// semctl applies a command to the set. See semctl(2).
 func semctl(semid, command int, ds *semidDS) (int, error) {
 	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semid), 0,
 		uintptr(command), uintptr(unsafe.Pointer(ds)), 0, 0)

@@ -18,7 +18,7 @@ const (
 	size  = 404 // bytes of the segment
 	lines = 100 // of the table
 
-	slice = 200 * time.Millisecond // of a wait
+	slice = 200 * time.Millisecond // the longest sleep, then look at ctx
 	cure  = "\nremove it with the same flags and -rm"
 )
 
@@ -26,7 +26,7 @@ const (
 // an empty table: nobody has to initialise it.
 type table struct {
 	Data  [lines]atomic.Int32 // offset 0: pids
-	Count atomic.Int32        // offset 400: how many
+	Count atomic.Int32        // offset 400: how many lines are used
 }
 
 // view lays table over an attached segment. It panics if mem is too short.
@@ -34,8 +34,8 @@ func view(mem []byte) *table {
 	return (*table)(unsafe.Pointer((*[size]byte)(mem)))
 }
 
-// add is the critical section, whatever protects it. It stores the count last.
-// If the process dies before that, the new line is not part of the table.
+// add is the critical section. It stores the count last. If the process dies
+// before that, the new line is not part of the table.
 func (t *table) add(ctx context.Context, pid int32) (count int32, err error) {
 	old, err := t.next()
 	if err != nil {
@@ -67,8 +67,8 @@ func (t *table) next() (int32, error) {
 // examine looks at a segment that shmget has opened, or refused to open. It
 // returns an error unless it is this user's, and has the size of the table.
 func examine(shmid int, err error) (int, error) {
-	// EINVAL of shmget says that the segment is smaller than size. EACCES says
-	// that it is another user's. Open it with size 0, to say more about it.
+	// EINVAL of shmget means that the segment is smaller than size. EACCES
+	// means that it is another user's. Open it with size 0, to say more.
 	if err == unix.EINVAL || err == unix.EACCES {
 		if id, e := unix.SysvShmGet(*key, 0, 0); e == nil {
 			shmid, err = id, nil
@@ -99,7 +99,8 @@ func removeTable() error {
 	return removal(fmt.Sprintf("segment of key %#x", uint32(*key)), err)
 }
 
-// removal says how removing something went. It is no error if there is none.
+// removal reports how a removal went. If there was nothing to remove, that is
+// no error.
 func removal(what string, err error) error {
 	switch {
 	case err == nil:
@@ -113,8 +114,8 @@ func removal(what string, err error) error {
 }
 
 // removeEmpty is called if the lock cannot be opened. Perhaps this process has
-// just created the segment, and then nobody else would remove it. So it is
-// removed if the table is empty and no other process is attached.
+// just created the segment, and then nobody else would remove it. So it removes
+// the segment if the table is empty and no other process is attached.
 func removeEmpty(shmid int, t *table) error {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
@@ -125,14 +126,14 @@ func removeEmpty(shmid int, t *table) error {
 }
 
 // removed tells whether a call failed because its object has been removed. The
-// object was there before, so EINVAL says here that its id is no longer valid.
-// EIDRM says that somebody removed it while this process waited.
+// object was there before, so EINVAL means that its id is no longer valid.
+// EIDRM means that somebody removed it while this process waited.
 func removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
-// inSlices calls try, which waits for a slice at most, as long as it returns
-// EAGAIN or EINTR. Between two slices it looks at ctx, so a signal can end the
-// wait. After 2 s it says once for what it waits. It calls waitsFor only then:
-// the pid of the holder would be out of date if it were read before.
+// inSlices calls try again and again, as long as try returns EAGAIN or EINTR.
+// A try waits for a slice at most. Between two slices inSlices looks at ctx, so
+// a signal can end the wait. After 2 s it says once what it waits for. Only
+// then does it call waitsFor, because the holder may change until then.
 func inSlices(ctx context.Context, try func() error,
 	waitsFor func() string) error {
 	late := time.AfterFunc(2*time.Second, func() {

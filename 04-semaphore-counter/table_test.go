@@ -28,8 +28,9 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// Whatever is in the segment, an update leaves a count that is one higher,
-// and its pid in the line before it; or it is an error and changes nothing.
+// Whatever a segment contains, an update either works or is an error that
+// changes nothing. If it works, the count is one higher, and the new line has
+// the pid.
 func FuzzAdd(f *testing.F) {
 	f.Add(int32(0), int32(0))
 	f.Add(int32(lines-1), int32(7))

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// peers are what the other process of a benchmark does.
+// peers are the functions that the other process of a benchmark can run.
 var peers = map[string]func(mem []byte) error{
 	"count": func(mem []byte) error {
 		s := view(mem)

@@ -21,27 +21,27 @@ import (
 )
 
 // The owner of a mutex is a thread. A goroutine can move from one thread to
-// another, so main stays on the main thread. The number of the main thread
-// equals the pid. For Pdeathsig, too, the thread that starts the children must
-// live as long as the process.
+// another, so init keeps main on the main thread. The number of the main thread
+// equals the pid. There is one more reason: with Pdeathsig, the thread that
+// starts the children must live as long as the process.
 func init() { runtime.LockOSThread() }
 
 // family is what the parent knows of its children.
 type family struct {
 	*shared
 	shmid    int
-	ctx      context.Context // ends when a child has failed, too
+	ctx      context.Context // ends by a signal, or when a child has failed
 	cancel   context.CancelCauseFunc
-	children []*exec.Cmd // those that run
+	children []*exec.Cmd // those that still run
 	ended    chan ended
-	killed   []ended // their rounds are still to be done
+	killed   []ended // their rounds are not all done yet
 
-	// For stuck: what it saw at its last looks, and since when.
+	// For stuck: what it has seen at its last looks, and since when.
 	seenWord    uint32
 	seenCounter int32
 	since       time.Time
 	hopeless    bool // at the last look, nobody could unlock the mutex
-	told        bool
+	told        bool // it has said that it waits
 }
 
 // ended is a child that has ended.
@@ -66,7 +66,7 @@ func newFamily(ctx context.Context, s *shared, shmid int) *family {
 // kernel also sends it SIGTERM when the thread that started it ends, even if
 // this process is killed. It is not SIGKILL, because a child should not end
 // while it has the mutex. With Setpgid, Ctrl-C at the terminal is for
-// this process alone. See PR_SET_PDEATHSIG in prctl(2).
+// the parent alone. See PR_SET_PDEATHSIG in prctl(2).
 func (f *family) start() error {
 	program, err := os.Executable()
 	if err != nil {
@@ -79,7 +79,7 @@ func (f *family) start() error {
 			fmt.Sprintf("-die=%t", *die && number == 1))
 		cmd.Stderr = os.Stderr
 		cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
-		cmd.WaitDelay = time.Second // and then it is killed
+		cmd.WaitDelay = time.Second // after that it is killed
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Setpgid: true, Pdeathsig: unix.SIGTERM}
 		if err := cmd.Start(); err != nil {
@@ -121,8 +121,8 @@ func (f *family) end() {
 	}
 }
 
-// reap notes the end of a child. If the child was killed, perhaps unlock had
-// just woken it, and no other. So reap wakes another.
+// reap records that a child has ended. If the child was killed, unlock may have
+// woken only this child just before. So reap wakes another process.
 func (f *family) reap(e ended) {
 	for i, cmd := range f.children {
 		if cmd == e.cmd {
@@ -158,11 +158,11 @@ func (f *family) wait() error {
 	return nil
 }
 
-// stuck returns an error if there is no use in waiting any more: because ctx
-// has ended, or because nobody can unlock the mutex. That is so if nothing has
-// moved for a second, no stranger is attached, and no child may unlock it. It
-// must be so at two looks in a row, since an owner may unlock and leave while
-// this process looks.
+// stuck returns an error if it is useless to wait any longer: ctx has ended, or
+// nobody can unlock the mutex. Nobody can if word and counter have not changed
+// for a second, only the parent and its children are attached, and no child may
+// have the mutex. All this must be true at two looks in a row, because an owner
+// may unlock and detach during one look.
 func (f *family) stuck() error {
 	for len(f.ended) > 0 {
 		f.reap(<-f.ended)
@@ -171,8 +171,8 @@ func (f *family) stuck() error {
 		return context.Cause(f.ctx)
 	}
 	word, counter := f.mutex.word.Load(), atomic.LoadInt32(&f.counter)
-	// A robust mutex whose owner has died is as good as free. It stays so
-	// until somebody locks it, and perhaps all have done their rounds.
+	// A robust mutex whose owner has died counts as unlocked. The word stays
+	// as it is until somebody locks the mutex, and perhaps nobody needs to.
 	if word == 0 || word&ownerDied != 0 ||
 		word != f.seenWord || counter != f.seenCounter {
 		f.seenWord, f.seenCounter, f.since = word, counter, time.Now()
@@ -185,7 +185,7 @@ func (f *family) stuck() error {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(f.shmid, unix.IPC_STAT, &ds)
 	if err != nil && !removed(err) {
-		return fmt.Errorf("shmctl segment %d: %w", f.shmid, err)
+		return fmt.Errorf("shmctl IPC_STAT segment %d: %w", f.shmid, err)
 	}
 	hopeless := err == nil && int(ds.Nattch) == 1+len(f.children)
 	for _, cmd := range f.children {
@@ -204,9 +204,9 @@ func (f *family) stuck() error {
 }
 
 // mayUnlock tells whether a child may have the mutex. The word of a robust
-// mutex names its owner. A normal one does not: whoever dies between two
-// instructions of lock or unlock leaves 0 in the owner field. But a child that
-// sleeps does not have it. It waits for it.
+// mutex names its owner. The word of a normal mutex does not, and the field
+// owner may be wrong: a process can die between two instructions of lock or
+// unlock. But a child that sleeps does not have the mutex: it waits for it.
 func mayUnlock(pid int, word uint32) bool {
 	if *kind == "robust" {
 		return word&^waiters == uint32(pid)
@@ -214,11 +214,11 @@ func mayUnlock(pid int, word uint32) bool {
 	return !sleeps(pid)
 }
 
-// sleeps tells whether all threads of a process wait for something. A thread
-// that is stopped, or only slow, does not. The state of the main thread is not
-// enough. The Go runtime may have taken the CPU from main, while it has the
-// mutex: then the main thread sleeps until another thread lets it go on, and
-// under load that one is slow. See proc_pid_stat(5).
+// sleeps tells whether all threads of a process sleep. A thread that is
+// stopped, or only slow, does not sleep. It is not enough to look at the main
+// thread. The Go runtime may stop main while it has the mutex. Then the main
+// thread sleeps until another thread lets it go on. On a busy machine that
+// takes time. See proc_pid_stat(5).
 func sleeps(pid int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, thread := range threads {
@@ -247,7 +247,7 @@ func runChild(ctx context.Context) error {
 	}
 	err = count(ctx, s, func() error { return context.Cause(ctx) })
 	if ctx.Err() != nil {
-		os.Exit(1) // the parent knows, and says why
+		os.Exit(1) // the parent says why
 	} else if err != nil {
 		return err
 	}

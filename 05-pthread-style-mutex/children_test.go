@@ -62,7 +62,7 @@ func TestStuck(t *testing.T) {
 			s.mutex.word.Store(c.word)
 			f := newFamily(t.Context(), s, shmid)
 			defer f.cancel(nil)
-			f.told = true // what it says of a stranger is not of interest
+			f.told = true // this test need not see that it waits
 			f.children = c.children
 			if err := f.stuck(); err != nil {
 				t.Errorf("at the first look: %v", err)
@@ -86,26 +86,26 @@ func TestStuck(t *testing.T) {
 	}
 }
 
-// The main thread of this process sleeps, and another one does this test: the
-// process does not sleep.
+// The main thread of this process sleeps, and another thread runs this test. So
+// the process does not sleep.
 func TestSleeps(t *testing.T) {
 	if sleeps(os.Getpid()) {
 		t.Error("this process is said to sleep")
 	}
 }
 
-// Where pidfd_open fails, a process that kill finds may run.
+// Where pidfd_open fails, a process that kill finds counts as running.
 func TestRuns(t *testing.T) {
-	const nobody = 1 << 30 // more than pids go up to
+	const nobody = 1 << 30 // no pid is so high
 	me := int32(os.Getpid())
 	if !runs(me) || runs(0) || runs(-1) || runs(nobody) {
-		t.Error("this process does not run, or nobody does")
+		t.Error("this process does not run, or a pid that nobody has does")
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	none := unix.Rlimit{Max: limit.Max} // so pidfd_open gets no descriptor
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 // removeLeftover removes the segment of key if a killed parent left it: its
-// creator has ended, and nobody is attached. Nil says that the key is free.
-// A segment that must stay is an error that says why.
+// creator has ended, and nobody is attached. It returns nil once the key is
+// free. If the segment must stay, the error says why.
 func removeLeftover(ctx context.Context, key int) error {
 	const cure = "\nchoose another key with -key; ipcrm -M %#x removes it"
 	for start := time.Now(); ; {
@@ -48,7 +48,7 @@ func removeLeftover(ctx context.Context, key int) error {
 			log.Printf("removing segment %d, left by a killed parent, pid %d",
 				shmid, ds.Cpid)
 			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-			if err != nil && !removed(err) { // by a faster one
+			if err != nil && !removed(err) { // another process was faster
 				return err
 			}
 		}
@@ -63,26 +63,15 @@ func removeLeftover(ctx context.Context, key int) error {
 // removed tells whether a call failed because its segment has been removed.
 func removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
-// runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. If the kernel does not answer, it may run. See pidfd_open(2).
+// runs tells whether a process runs. A zombie does not run, though kill(2)
+// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
 func runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil { // there is none, or a container forbids the call: ask kill
+	if err != nil { // no such process, or the call is forbidden: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime came in between
-}
-
-// ftok makes a key of a file and a letter, as ftok(3) does: 8 bits of the
-// letter, 8 of the file's device, 16 of its inode. It is -1 if there is no such
-// file. Two files may have the same key.
-func ftok(path string, letter byte) int {
-	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
-		return -1
-	}
-	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
+	return n <= 0 // -1: a signal of the Go runtime interrupted poll
 }

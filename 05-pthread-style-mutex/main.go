@@ -126,11 +126,12 @@ func checkFlags() error {
 		return fmt.Errorf("-procs %d: want 1 to 1000", *procs)
 	case *kind == "robust" && *procs > maxNotes:
 		return fmt.Errorf("-procs %d: with -sync robust at most %d", *procs,
-			maxNotes) // which have room in the segment
+			maxNotes) // the segment has room for so many notes
 	case *rounds < 0 || *rounds > math.MaxInt32 / *procs:
-		return fmt.Errorf("-n %d: the counter has 31 bits", *rounds)
+		return fmt.Errorf("-n %d: the counter goes up to 2147483647", *rounds)
 	case *child < 0 || *child >= *procs || *join < 0:
-		return fmt.Errorf("-child %d of %d, -join %d", *child, *procs, *join)
+		return fmt.Errorf("-child %d of %d or -join %d is out of range",
+			*child, *procs, *join)
 	case *die && (*procs < 2 || *rounds < 1):
 		return errors.New("-die: there is no child that could die")
 	}

@@ -14,9 +14,9 @@ import (
 // mutex is glibc's pthread_mutex_t, without the padding at its end. Only the
 // owner writes the fields other than word and kind. See pthread_mutex_lock(3).
 type mutex struct {
-	word       atomic.Uint32 // offset 0: 0 unlocked, 1 locked, 2 and waited for
+	word       atomic.Uint32 // offset 0: 0 unlocked, 1 locked, 2 with waiters
 	count      uint32        // offset 4
-	owner      int32         // offset 8: its thread, 0 while unlocked
+	owner      int32         // offset 8: its thread; 0 while unlocked
 	nusers     uint32        // offset 12
 	kind       atomic.Uint32 // offset 16
 	_          [4]byte
@@ -27,10 +27,10 @@ const (
 	processShared = 128 // bits of kind; none is PTHREAD_MUTEX_NORMAL
 	robustKind    = 16
 
-	slice = 200 * time.Millisecond // of a wait; then it calls stuck
+	slice = 200 * time.Millisecond // the longest sleep, then call stuck
 )
 
-// self is this thread: the main one, to which children.go locks main.
+// self is the number of the main thread. children.go keeps main on it.
 var self = int32(os.Getpid())
 
 // lock locks the mutex. While it waits, it calls stuck after each slice. An
@@ -44,7 +44,7 @@ func (m *mutex) lock(stuck func() error) error {
 			futexWait(&m.word, 2)
 			if err := stuck(); err != nil {
 				// Perhaps unlock has just woken this process, and no other.
-				// A C program behind it sleeps without a time limit.
+				// Another may be a C program, which has no time limit.
 				futexWake(&m.word, 1)
 				return err
 			}
@@ -64,8 +64,8 @@ func (m *mutex) unlock() {
 	}
 }
 
-// futexWait sleeps if the word is value: until futexWake wakes this process,
-// for a slice at most. It may return for no reason. See futex(2).
+// futexWait sleeps if the word has this value. It sleeps until futexWake wakes
+// it, for a slice at most. It may return for no reason. See futex(2).
 func futexWait(word *atomic.Uint32, value uint32) {
 	const futexWait = 0 // without FUTEX_PRIVATE_FLAG: other processes share it
 	limit := unix.NsecToTimespec(int64(slice))

@@ -29,8 +29,8 @@ func want(t testing.TB, call string, got, want error) {
 
 // newPeer starts the other process, which runs body and ends. The process is
 // this test binary once more: there the test runs up to this same call, so
-// nothing may come before it that must happen only once. What it returns is
-// the connection to that process.
+// nothing may come before it that must happen only once. It returns the
+// connection to that process.
 func newPeer(t *testing.T, body func(test conn)) (other conn) {
 	t.Helper()
 	const variable = "SHM_BY_EXAMPLE_PEER"

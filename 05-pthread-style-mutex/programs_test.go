@@ -38,7 +38,7 @@ func BenchmarkMutexProcesses(b *testing.B) {
 				if all.Count() < 2 && p.name != "one-cpu" {
 					b.Skip("needs two CPUs")
 				}
-				runtime.LockOSThread() // and never unlocks: the thread ends
+				runtime.LockOSThread() // for ever: no other goroutine runs here
 				// The program and its child inherit the CPUs of this thread.
 				err := unix.SchedSetaffinity(0, p.cpus)
 				want(b, "sched_setaffinity", err, nil)

@@ -14,9 +14,9 @@ import (
 // maxNotes is how many notes have room in message.
 const maxNotes = 31
 
-// A note is what a process writes down of its work, for the processes that
-// come after it if it dies. Its upper half is how many rounds are done. Its
-// lower half is, during a round, what the counter will be, and otherwise 0.
+// A note is what a process writes down about its work. If the process dies, the
+// others read its note. The upper half is how many rounds are done. During a
+// round, the lower half is what the counter will be. Otherwise it is 0.
 type note struct{ atomic.Uint64 }
 
 func (n *note) rounds() int   { return int(n.Load() >> 32) }
@@ -39,8 +39,8 @@ func countAsRobust(ctx context.Context, s *shared, stuck func() error) error {
 	return s.countFor(ctx, *child, stuck)
 }
 
-// countFor does the rounds that a process has not yet done: this one's, or
-// those of one that died. It notes each round before and after.
+// countFor does the rounds that are left of process number: this process, or
+// one that died. It writes the note before and after each change.
 func (s *shared) countFor(ctx context.Context, number int,
 	stuck func() error) error {
 	note := s.note(number)
@@ -63,8 +63,8 @@ func (s *shared) countFor(ctx context.Context, number int,
 	return nil
 }
 
-// lockAndRepair locks the mutex. If its last owner has died in the critical
-// section, it first completes what the owner left half done.
+// lockAndRepair locks the mutex. If the last owner has died in the critical
+// section, it completes what that owner left half done.
 func (s *shared) lockAndRepair(stuck func() error) error {
 	m := robust{&s.mutex}
 	died, err := m.lock(stuck)
@@ -83,8 +83,9 @@ func (s *shared) lockAndRepair(stuck func() error) error {
 	return nil
 }
 
-// repair completes the round that a dead owner has begun. Perhaps there was
-// none, or only the note was missing: the counter is at most 1 too low.
+// repair completes the round that a dead owner has begun. Perhaps the owner
+// had begun none, or only had to clear its note. The counter is at most 1 too
+// low.
 func (s *shared) repair() (completed bool) {
 	for number := range maxNotes {
 		n := s.note(number)
@@ -107,7 +108,7 @@ func (f *family) inherit(e ended) error {
 		return err
 	}
 	note := f.note(e.number)
-	note.done(0) // if a round is still begun, it was not completed
+	note.done(0) // a round that is begun has not changed the counter
 	done := note.rounds()
 	robust{&f.mutex}.unlock()
 	log.Printf("%v, was killed after %d of %d rounds: process 0 does the "+

@@ -11,16 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What the word of a robust mutex holds: its owner's thread and these bits.
-// The kernel sets ownerDied when that thread ends. See get_robust_list(2).
+// The word of a robust mutex holds the number of its owner's thread and these
+// bits. The kernel sets ownerDied when that thread ends. See
+// get_robust_list(2).
 const (
 	waiters   = 0x80000000
 	ownerDied = 0x40000000
 )
 
-// What the field owner holds after the owner has died: inconsistent until the
-// next owner has repaired what the mutex protects; notRecoverable for ever, if
-// that owner has unlocked without repair.
+// The field owner holds one of these after the owner has died. It is
+// inconsistent until the next owner has repaired what the mutex protects. If
+// the next owner unlocks without repair, it is notRecoverable for ever.
 const (
 	inconsistent   = 0x7fffffff
 	notRecoverable = 0x7ffffffe
@@ -29,19 +30,19 @@ const (
 var errNotRecoverable = errors.New("mutex not recoverable: its owner died, " +
 	"and the next did not repair what it protects")
 
-// robustList is struct robust_list_head: where the kernel looks for the
+// robustList is struct robust_list_head. The kernel looks there for the
 // mutexes of a thread that has ended. It must never move, and a global variable
-// does not.
+// never moves.
 var robustList struct {
 	head    uintptr // the next field of the mutex that is held, or itself
 	offset  int64   // from that field to the word
-	pending uintptr // list_op_pending: the mutex just being (un)locked
+	pending uintptr // list_op_pending: the mutex being locked or unlocked
 }
 
 // robust is a mutex that survives its owner.
 type robust struct{ *mutex }
 
-// registerRobust tells the kernel of this thread's list. See
+// registerRobust tells the kernel where this thread's list is. See
 // set_robust_list(2).
 func registerRobust() error {
 	robustList.head = uintptr(unsafe.Pointer(&robustList))
@@ -54,8 +55,9 @@ func registerRobust() error {
 	return nil
 }
 
-// lock is mutex.lock. If the last owner has died, the mutex is locked, too, and
-// the caller must repair what it protects, and call consistent before unlock.
+// lock is mutex.lock for a robust mutex. If the last owner has died, lock
+// succeeds, too, and died is true. Then the caller must repair what the mutex
+// protects, and call consistent before unlock.
 func (m robust) lock(stuck func() error) (died bool, err error) {
 	list := &robustList
 	list.pending = uintptr(unsafe.Pointer(&m.next))
@@ -77,7 +79,7 @@ func (m robust) lock(stuck func() error) (died bool, err error) {
 			continue
 		}
 		futexWait(&m.word, old|waiters)
-		mine |= waiters // there may be others
+		mine |= waiters // other processes may wait, too
 		if err := stuck(); err != nil {
 			futexWake(&m.word, 1) // as in mutex.lock
 			return false, err
@@ -85,7 +87,7 @@ func (m robust) lock(stuck func() error) (died bool, err error) {
 	}
 }
 
-// locked does what is left to do once the word is this thread's.
+// locked sets the other fields, once the word holds this thread's number.
 func (m robust) locked(old uint32) (died bool, err error) {
 	m.count = 1
 	switch {
@@ -95,7 +97,7 @@ func (m robust) locked(old uint32) (died bool, err error) {
 		return false, errNotRecoverable
 	case old&ownerDied != 0:
 		m.owner = inconsistent
-		return true, nil // nusers already counts the dead owner; we add none
+		return true, nil // nusers still counts the dead owner: no + 1
 	}
 	m.owner = self
 	m.nusers++
@@ -106,7 +108,7 @@ func (m robust) locked(old uint32) (died bool, err error) {
 // pthread_mutex_consistent(3).
 func (m robust) consistent() { m.owner = self }
 
-// unlock is mutex.unlock.
+// unlock is mutex.unlock for a robust mutex.
 func (m robust) unlock() {
 	list := &robustList
 	list.pending = uintptr(unsafe.Pointer(&m.next))

@@ -19,9 +19,8 @@ func onOneThread(t testing.TB) {
 
 func noWait() error { return unix.ETIMEDOUT }
 
-// A waiter that gives up was perhaps the one that unlock has woken. Another
-// one sleeps behind it, without a time limit, as in a C program: it must be
-// woken then.
+// Perhaps unlock has woken only the waiter that gives up. Another waiter may be
+// a C program, which sleeps without a time limit. So the first must wake it.
 func TestGiveUp(t *testing.T) {
 	for name, c := range map[string]struct {
 		held uint32
@@ -46,7 +45,7 @@ func TestGiveUp(t *testing.T) {
 				}
 				woken <- errno
 			}()
-			for { // until it sleeps: nobody is woken, but one is moved
+			for { // until it sleeps: the call wakes none, and counts one
 				const cmpRequeue = 4
 				n, _, errno := unix.Syscall6(unix.SYS_FUTEX,
 					uintptr(unsafe.Pointer(&m.word)), cmpRequeue, 0, 1,
@@ -67,12 +66,12 @@ func TestGiveUp(t *testing.T) {
 				t.Errorf("%s: futex: %v", name, errno)
 			}
 		case <-time.After(30 * time.Second):
-			t.Errorf("%s: the other one sleeps for ever", name)
+			t.Errorf("%s: the other waiter sleeps for ever", name)
 		}
 	}
 }
 
-// What a mutex holds while it is locked and afterwards, as glibc has it.
+// While a mutex is locked, and afterwards, its fields are as in glibc.
 func TestMutex(t *testing.T) {
 	var m mutex
 	if err := m.lock(noWait); err != nil {
@@ -90,8 +89,8 @@ func TestMutex(t *testing.T) {
 	}
 }
 
-// The next owner locks a robust mutex whose owner has died. It says that the
-// mutex is consistent, or makes it useless for all.
+// The next owner locks a robust mutex whose owner has died. It declares the
+// mutex consistent. If it does not, nobody can use the mutex any more.
 func TestRobust(t *testing.T) {
 	onOneThread(t)
 	if err := registerRobust(); err != nil {
@@ -111,13 +110,13 @@ func TestRobust(t *testing.T) {
 	if m.word.Load() != uint32(self)|waiters {
 		t.Errorf("waited for: word %#x", m.word.Load())
 	}
-	m.word.Store(ownerDied | waiters) // so does the kernel
+	m.word.Store(ownerDied | waiters) // the kernel does this
 	died, err := r.lock(noWait)
 	if !died || err != nil || m.owner != inconsistent {
 		t.Errorf("after a death: %v, %v, owner %#x", died, err, m.owner)
 	}
 	if m.word.Load() != uint32(self)|waiters {
-		t.Errorf("those who wait are forgotten: word %#x", m.word.Load())
+		t.Errorf("the waiters are forgotten: word %#x", m.word.Load())
 	}
 	r.consistent()
 	r.unlock()

@@ -2,7 +2,11 @@
 
 package main
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
 
 const size = int(unsafe.Sizeof(shared{})) // 304 bytes; on arm64 312
 
@@ -10,7 +14,7 @@ const size = int(unsafe.Sizeof(shared{})) // 304 bytes; on arm64 312
 type shared struct {
 	mutex   mutex // offset 0
 	_       [padding]byte
-	counter int32     // offset 40: for the owner of the mutex only
+	counter int32     // offset 40: only for the owner of the mutex
 	message [256]byte // offset 44: with a robust mutex, the notes
 }
 
@@ -19,10 +23,21 @@ func view(mem []byte) *shared {
 	return (*shared)(unsafe.Pointer(&mem[:size][0]))
 }
 
-// kindBits is what -sync makes of the mutex: a value of its field kind.
+// kindBits returns the value for the field kind that -sync chooses.
 func kindBits() uint32 {
 	if *kind == "robust" {
 		return processShared | robustKind
 	}
 	return processShared
+}
+
+// ftok makes a key of a file and a letter, as ftok(3) does: 8 bits of the
+// letter, 8 of the file's device, 16 of its inode. It is -1 if there is no such
+// file. Two files may have the same key.
+func ftok(path string, letter byte) int {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return -1
+	}
+	return int(letter)<<24 | int(st.Dev&0xff)<<16 | int(st.Ino&0xffff)
 }

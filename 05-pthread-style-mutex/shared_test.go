@@ -38,8 +38,8 @@ func TestLayout(t *testing.T) {
 	}
 }
 
-// A process that dies leaves the counter as it was, or one higher; and its
-// note half done, or done.
+// A process that dies leaves the counter as it was, or one higher. Its round
+// may still be begun in the note.
 func TestRepair(t *testing.T) {
 	const me, value, rounds = 3, 41, 7
 	for _, c := range []struct {
@@ -59,7 +59,7 @@ func TestRepair(t *testing.T) {
 		if c.begun != 0 {
 			s.note(me).begin(c.begun)
 		}
-		s.note(me + 1).done(100) // one that is well
+		s.note(me + 1).done(100) // a process that has not died
 		completed := s.repair()
 		if s.counter != c.want || completed != c.completed ||
 			s.note(me).rounds() != c.wantRounds ||
@@ -71,8 +71,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// What any bytes in message and counter mean: never a crash, and never more
-// than one added.
+// Whatever message and counter contain, repair does not crash, and adds at most
+// 1.
 func FuzzRepair(f *testing.F) {
 	f.Add(int32(5), []byte{0, 0, 0, 0, 6, 0, 0, 0, 1})
 	f.Add(int32(-1), []byte{})

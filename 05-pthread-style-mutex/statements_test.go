@@ -33,7 +33,7 @@ func TestStatement03StrangersMeetByFtok(t *testing.T) {
 	})
 	projectID, key, id := 0, 0, 0
 	err := error(unix.EEXIST)
-	for err == unix.EEXIST && projectID < 255 { // a key that nobody else has
+	for err == unix.EEXIST && projectID < 255 { // find a key that is free
 		projectID++
 		key, err = ftok(path, projectID)
 		want(t, "ftok", err, nil)

@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// follow shows what this process has where the first link leads, if that is a
-// pointer, as -absolute has the builder store it. It reads nothing there.
+// follow shows what this process has at the address in the first link. With
+// -absolute the builder stores a pointer there. follow does not follow it any
+// further: it reads nothing at that address.
 func (l list) follow() error {
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
@@ -30,9 +31,9 @@ func (l list) follow() error {
 	return errors.New("node 1: the builder's pointer means nothing here")
 }
 
-// mapping is the line of /proc/self/maps that says what this process has at
-// an address, and whether it may read, write or execute that. See
-// proc_pid_maps(5).
+// mapping returns the line of /proc/self/maps for an address. The line says
+// what this process has there, and whether it may read, write or execute it.
+// See proc_pid_maps(5).
 func mapping(maps string, address uint64) string {
 	for line := range strings.Lines(maps) {
 		var from, to uint64

@@ -11,15 +11,15 @@ import (
 const (
 	size     = 4096 // bytes of the segment
 	maxNodes = (size - headerSize) / nodeSize
-	end      = -1 // in place of an offset: there is no next node
+	end      = -1 // in place of an offset: no node follows
 
 	headerSize = int64(unsafe.Sizeof(header{}))
 	nodeSize   = int64(unsafe.Sizeof(node{}))
 )
 
 // list is a segment of size bytes with a linked list in it: a header, then
-// the nodes. The tutorial's C program has the same bytes there. An offset
-// counts bytes from the start of the segment.
+// the nodes. The tutorial's C program uses the same bytes. An offset counts
+// bytes from the start of the segment.
 type list []byte
 
 // header is at offset 0.
@@ -28,7 +28,7 @@ type header struct {
 	first atomic.Int64 // offset 8: offset of the first node, or end
 }
 
-// node is 16 bytes, at the offset that the node before it has in next.
+// node has 16 bytes. Its offset is in the field next of the node before it.
 type node struct {
 	next  atomic.Int64 // offset 0: offset of the next node, or end
 	value atomic.Int32 // offset 8
@@ -36,16 +36,17 @@ type node struct {
 
 func (l list) header() *header { return (*header)(unsafe.Pointer(&l[0])) }
 
-// node turns an offset into a pointer, which is good in this process only.
+// node turns an offset into a pointer. The pointer is valid only in this
+// process.
 func (l list) node(offset int64) *node {
 	bytes := l[offset : offset+nodeSize] // panics if it is not all inside
 	return (*node)(unsafe.Pointer(&bytes[0]))
 }
 
 // build makes a list of n nodes, one after the other: 10, 20, 30 and so on.
-// A link counts from origin: from 0 it is an offset, and from the address of
-// the segment it is a pointer, for -absolute. The first link is stored last:
-// before that there is no list.
+// Each link counts bytes from origin. With origin 0 it is an offset. With the
+// address of the segment it is a pointer, for -absolute. The first link is
+// stored last: before that there is no list.
 func (l list) build(n, origin int64) {
 	link := func(i int64) int64 {
 		if i == n {
@@ -63,8 +64,8 @@ func (l list) build(n, origin int64) {
 }
 
 // walk returns the values of the list. It trusts nothing in the segment. It
-// visits at most as many nodes as a segment holds, and none outside of it. It
-// reads each field once. So it uses the value that it has checked, even if
+// visits no more nodes than a segment can hold, and none outside the segment.
+// It reads each field once. So it uses the value that it has checked, even if
 // another process writes there meanwhile.
 func (l list) walk() (values []int32, err error) {
 	count := int64(l.header().count.Load())

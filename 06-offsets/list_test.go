@@ -56,8 +56,8 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// Each of these would lead a trusting walker out of the segment, round in
-// circles, or to something that is no node.
+// Each of these would lead a walker that checks nothing out of the segment,
+// into an endless loop, or to bytes that are no node.
 func TestWalkErrors(t *testing.T) {
 	const count, first, next1, next2, next3 = 0, 8, 16, 32, 48
 	for name, c := range map[string]struct {
@@ -119,7 +119,7 @@ func TestWalkChanging(t *testing.T) {
 	close(stop)
 }
 
-// Whatever lies in a segment, walking it gives as many values as it says, or
+// Whatever a segment contains, walk returns as many values as count says, or
 // an error.
 func FuzzWalk(f *testing.F) {
 	l := make(list, size)

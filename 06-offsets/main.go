@@ -7,8 +7,8 @@
 //	$ go run ./06-offsets
 //	$ go run ./06-offsets -absolute
 //
-// The second command stores pointers, and shows what becomes of them. See
-// ftok(3), shmget(2), shmop(2) and shmctl(2).
+// The second command stores pointers, and shows that they mean nothing to the
+// other process. See ftok(3), shmget(2), shmop(2) and shmctl(2).
 package main
 
 import (
@@ -32,7 +32,7 @@ var (
 	key      = flag.Int("key", ftok("/tmp", 'Z'), "`key`: ftok of /tmp and Z")
 	nodes    = flag.Uint("n", 3, "`number` of nodes in the list, up to 255")
 	absolute = flag.Bool("absolute", false, "store pointers: wrong on purpose")
-	notAt    = flag.Uint64("not", 0, "the walker's `address` must differ")
+	notAt    = flag.Uint64("not", 0, "for the walker: the `address` to avoid")
 )
 
 func main() {
@@ -88,9 +88,9 @@ func runBuilder(ctx context.Context) error {
 	// Attach it, at an address that the kernel chooses.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 
-	// Mark it for removal at once, also if attaching failed: then it must go,
-	// too. The key is free now. The id leads to the segment until the last
-	// process detaches it, or is killed.
+	// Mark it for removal at once, even if attaching failed. The key is free
+	// now. The id leads to the segment until the last process detaches it, or
+	// is killed.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
@@ -98,7 +98,7 @@ func runBuilder(ctx context.Context) error {
 		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
 	}
 
-	// Build the list. A link counts from origin: from 0 it is an offset.
+	// Build the list. A link counts bytes from origin: from 0 it is an offset.
 	origin := int64(0)
 	if *absolute {
 		log.Print("wrong on purpose: each link is a pointer of this process")
@@ -122,7 +122,7 @@ func runBuilder(ctx context.Context) error {
 	walker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	err = walker.Run()
 	if ctx.Err() != nil {
-		err = context.Cause(ctx) // the signal, which has ended the walker, too
+		err = context.Cause(ctx) // the signal that has ended the walker, too
 	} else if err != nil {
 		err = fmt.Errorf("walker: %w", err) // which has said why
 	}

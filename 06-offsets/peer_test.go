@@ -63,7 +63,7 @@ func attachElsewhere(t *testing.T, id int, address uintptr) []byte {
 }
 
 // attachAt attaches a segment at a chosen address, as shmat(2) does in C. The
-// attachment lies in a place of newPlace, with which it goes.
+// address is in memory of newPlace, which unmaps the segment, too.
 func attachAt(id int, address uintptr, flags int) (uintptr, error) {
 	at, _, errno := unix.Syscall(unix.SYS_SHMAT, uintptr(id), address,
 		uintptr(flags))
@@ -90,8 +90,8 @@ func int32At(mem []byte, offset int) *int32 {
 
 func addressOf(mem []byte) uintptr { return uintptr(unsafe.Pointer(&mem[0])) }
 
-// frame returns the number of the physical page at mem. It is 0 if the kernel
-// does not tell it to this process, which needs CAP_SYS_ADMIN.
+// frame returns the number of the physical page at mem. It is 0 if this process
+// has no CAP_SYS_ADMIN: then the kernel does not tell it.
 func frame(mem []byte) int {
 	f, err := os.Open("/proc/self/pagemap")
 	if err != nil {
@@ -106,8 +106,8 @@ func frame(mem []byte) int {
 
 // newPeer starts the other process, which runs body and ends. The process is
 // this test binary once more: there the test runs up to this same call, so
-// nothing may come before it that must happen only once. What it returns is
-// the connection to that process.
+// nothing may come before it that must happen only once. It returns the
+// connection to that process.
 func newPeer(t *testing.T, body func(test conn)) (other conn) {
 	t.Helper()
 	const variable = "SHM_BY_EXAMPLE_PEER"

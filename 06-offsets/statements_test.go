@@ -124,7 +124,7 @@ func TestStatement25MarkedIsUsable(t *testing.T) {
 }
 
 // A pointer means nothing in another process, which has the segment at
-// another address. An offset holds there, too.
+// another address. An offset is valid there, too.
 func TestStatement46OffsetsNotPointers(t *testing.T) {
 	const offset = 46
 	other := newPeer(t, func(test conn) {
@@ -140,7 +140,7 @@ func TestStatement46OffsetsNotPointers(t *testing.T) {
 	other.say(id)
 	other.say(int(addressOf(mem)))
 	if base := uintptr(other.hear()); base+offset == pointer {
-		t.Errorf("the pointer %#x holds there, too", pointer)
+		t.Errorf("the pointer %#x is valid there, too", pointer)
 	}
 	if got := other.hear(); got != 'x' {
 		t.Errorf("at the offset there is %q, want x", rune(got))

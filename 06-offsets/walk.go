@@ -16,8 +16,8 @@ import (
 )
 
 // runWalker is the second process. Its arguments are: walk ID. SIGTERM does not
-// end a write that is blocked: the walker ends after it. SIGKILL ends it at
-// once, and that is what the builder sends.
+// end a write that is blocked: the walker ends after the write. SIGKILL ends
+// the walker at once, so the builder sends SIGKILL.
 func runWalker(ctx context.Context) error {
 	shmid, err := strconv.Atoi(flag.Arg(1))
 	if err != nil {
@@ -27,8 +27,8 @@ func runWalker(ctx context.Context) error {
 	// Attach the segment by its id, for reading only.
 	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 	if err == nil && address(mem) == *notAt {
-		// By chance it is where the builder has it. Attach it again: that
-		// place is taken now, so the kernel chooses another.
+		// By chance this is the builder's address. Attach the segment again:
+		// the address is taken now, so the kernel chooses another.
 		first := mem
 		mem, err = unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 		unix.SysvShmDetach(first)
@@ -44,7 +44,7 @@ func runWalker(ctx context.Context) error {
 		return list(mem).follow()
 	}
 
-	// Walk the list, from offset to offset. Print it only if all of it is
+	// Walk the list, from offset to offset. Print it only if the whole list is
 	// right.
 	values, err := list(mem).walk()
 	if err != nil {
@@ -64,7 +64,7 @@ func runWalker(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
-// address is where this process has a segment.
+// address returns the address at which this process has attached a segment.
 func address(mem []byte) uint64 {
 	return uint64(uintptr(unsafe.Pointer(&mem[0])))
 }

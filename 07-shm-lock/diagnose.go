@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diagnose adds to an error of SHM_LOCK which limit or right is missing, and
+// diagnose adds to an error of SHM_LOCK why the kernel refuses the lock, and
 // what helps. With CAP_IPC_LOCK there is no limit. Without it, all segments
 // that a user has locked may have RLIMIT_MEMLOCK bytes together, in whole
 // pages. See getrlimit(2) and capabilities(7).

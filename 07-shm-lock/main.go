@@ -2,7 +2,8 @@
 
 // 07-shm-lock locks a shared memory segment into RAM, asks the kernel whether
 // it is locked, and unlocks it. At each step it shows how much of the segment
-// is resident, which means in RAM. Locking brings no page there. Touching does.
+// is resident, which means in RAM. Locking brings no page into RAM. The first
+// access to a page does.
 //
 //	$ go run ./07-shm-lock
 //	$ (ulimit -l 0; go run ./07-shm-lock)
@@ -79,9 +80,8 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
-	// Attach it, and mark it for removal at once. The segment and its lock end
-	// with this process, however that ends. Mark it also if attaching failed:
-	// then it must go, too.
+	// Attach it, and mark it for removal at once, even if attaching failed. So
+	// the segment and its lock end with this process, however that ends.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// show says how much of a segment is resident. If the kernel does not tell,
-// show says so, and the program goes on.
+// show prints how much of a segment is resident. If the kernel does not tell,
+// show prints that, and the program goes on.
 func show(when string, mem []byte) {
 	n, err := resident(mem)
 	if err != nil {
@@ -22,8 +22,9 @@ func show(when string, mem []byte) {
 }
 
 // resident counts the bytes of a segment's pages that are in RAM, whichever
-// process brought them there. mincore(2) fills in a byte for each page, whose
-// lowest bit says so. x/sys/unix has no wrapper for it.
+// process brought them there. mincore(2) stores one byte for each page. The
+// lowest bit of the byte is 1 if the page is in RAM. golang.org/x/sys/unix has
+// no function for mincore.
 func resident(mem []byte) (bytes int, err error) {
 	page := os.Getpagesize()
 	pages := make([]byte, (len(mem)+page-1)/page)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Each page that somebody has touched is in RAM, wherever it is, and no other.
+// Each page that a process has touched is in RAM, and no other page is.
 func TestResident(t *testing.T) {
 	page := os.Getpagesize()
 	id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 9*page+1, 0o600)

@@ -30,7 +30,7 @@ const (
 var pageSize = os.Getpagesize()
 
 // SHM_LOCK sets SHM_LOCKED and keeps the pages from being swapped: the kernel
-// counts them as unevictable. Those of another segment are not.
+// counts them as unevictable, and not the pages of another segment.
 func TestStatement29LockedIsNotSwapped(t *testing.T) {
 	const pages = 128
 	locked := newSegment(t, pages*pageSize)
@@ -54,7 +54,8 @@ func TestStatement29LockedIsNotSwapped(t *testing.T) {
 				n++
 			}
 		}
-		// The kernel sorts new pages in by the dozen: a few are not yet.
+		// The kernel marks new pages in groups. The last group may not be
+		// marked yet.
 		if (n > pages/2) != (id == locked) || id == other && n > 0 {
 			t.Errorf("%d of %d pages are unevictable", n, pages)
 		}
@@ -96,7 +97,8 @@ func TestStatement30LockWithinTheLimit(t *testing.T) {
 		_, err = unix.SysvShmCtl(c.id, shmLock, nil)
 		end := time.Now().Add(patience / 2)
 		for err == unix.ENOMEM && c.want == nil && time.Now().Before(end) {
-			// All processes of a user share the limit. Others will end.
+			// All processes of a user share the limit. Try again until others
+			// have ended.
 			time.Sleep(5 * time.Millisecond)
 			_, err = unix.SysvShmCtl(c.id, shmLock, nil)
 		}
@@ -187,8 +189,8 @@ func pageFaults() int64 {
 	return usage.Minflt
 }
 
-// frame returns the number of the physical page at mem. It is 0 if the kernel
-// does not tell it to this process, which needs CAP_SYS_ADMIN.
+// frame returns the number of the physical page at mem. It is 0 if this process
+// has no CAP_SYS_ADMIN: then the kernel does not tell it.
 func frame(mem []byte) int {
 	f, err := os.Open("/proc/self/pagemap")
 	if err != nil {
@@ -202,7 +204,7 @@ func frame(mem []byte) int {
 	return int(entry & (1<<55 - 1))
 }
 
-// unevictable tells whether the kernel will not write a page out to swap.
+// unevictable tells whether the kernel keeps a page out of swap.
 func unevictable(t *testing.T, frame int) bool {
 	t.Helper()
 	f, err := os.Open("/proc/kpageflags")

@@ -19,7 +19,7 @@ const ( // commands of shmctl(2), from <linux/shm.h>
 	shmUnlock = 12 // SHM_UNLOCK
 )
 
-// What set is to change; nil is left as it is.
+// What set changes. It leaves what is nil.
 var newOwner, newGroup, newMode *uint32
 
 func setFlags() {
@@ -45,7 +45,7 @@ func setFlags() {
 		})
 }
 
-// userID is the id of a user, who is named or is a number.
+// userID returns the id of a user. The text is a name or a number.
 func userID(s string) (*uint32, error) {
 	if u, unknown := user.Lookup(s); unknown == nil {
 		s = u.Uid
@@ -53,7 +53,7 @@ func userID(s string) (*uint32, error) {
 	return number(s, "user")
 }
 
-// number reads the id of a user or group. The highest stands for none.
+// number reads the id of a user or group. The highest number means none.
 func number(s, kind string) (*uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	if err != nil || n == 1<<32-1 {
@@ -72,8 +72,8 @@ func set(_ context.Context, stdout io.Writer) error {
 		return err
 	}
 
-	// IPC_SET takes all three from struct shmid_ds. What is to stay must be
-	// in it too, so read it first.
+	// IPC_SET takes all three from struct shmid_ds. The struct must have the
+	// old values of those that do not change. So read it first.
 	ds, err := look(shmid)
 	if err != nil {
 		return explain("shmctl IPC_STAT", shmid, err)
@@ -98,8 +98,8 @@ func set(_ context.Context, stdout io.Writer) error {
 	return nil
 }
 
-// lock keeps a segment's pages in memory once they are there. Lesson 07 is
-// about that, and about who may.
+// lock keeps a segment's pages in memory once they are there. Lesson 07
+// explains that, and who may do it.
 func lock(_ context.Context, stdout io.Writer) error {
 	shmid, err := find()
 	if err != nil {
@@ -136,7 +136,7 @@ func rm(_ context.Context, stdout io.Writer) error {
 		return explain("shmctl IPC_RMID", shmid, err)
 	}
 
-	// Is it still there? Then somebody has it attached.
+	// Is it still there? Then some process has attached it.
 	if ds, err := look(shmid); err == nil {
 		fmt.Fprintf(stdout, "Segment %d: marked, to be freed after the last "+
 			"detach (%d attached)\n", shmid, ds.Nattch)

@@ -40,20 +40,20 @@ func octal(s string) (uint32, error) {
 	return uint32(n), err
 }
 
-// create is the tutorial's safe_shared_memory_create. It makes a segment. If
-// there is one already, it uses that, provided that it has the right size and
-// may be used. Otherwise it fails. The segment stays.
+// create is the tutorial's safe_shared_memory_create. It creates a segment. If
+// there is one already, it uses that one, if the size is right and this user
+// may use it. Otherwise it fails. The segment stays.
 func create(ctx context.Context, stdout io.Writer) error {
 	if given.key == 0 || wantedSize == 0 {
 		wrongUsage("want -key, and -size from 1 on")
 	}
 	for {
-		// Make a segment. With IPC_EXCL, one that exists is an error.
+		// Create a segment. With IPC_EXCL it is an error if there is one.
 		did := "Created new shared memory segment"
 		shmid, err := unix.SysvShmGet(given.key, int(wantedSize),
 			unix.IPC_CREAT|unix.IPC_EXCL|int(wantedMode))
 
-		// There is one. Find it, if its permissions include those of mode.
+		// There is one. Find it, if its permissions include those of -mode.
 		if err == unix.EEXIST {
 			did = "Using existing shared memory segment"
 			shmid, err = unix.SysvShmGet(given.key, 0, int(wantedMode))
@@ -73,14 +73,13 @@ func create(ctx context.Context, stdout io.Writer) error {
 		if err == nil {
 			_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
 		}
-		if err == unix.EACCES { // -mode does not let us read it
+		if err == unix.EACCES { // IPC_STAT needs the permission to read
 			ds, err = lookAny(shmid)
 		}
 		switch {
 		case err == unix.ENOENT || gone(err),
 			err == nil && ds.Perm.Mode&shmDest != 0:
-			// Somebody removed it between two of these calls. So there is
-			// none, and we begin again.
+			// Somebody has removed it between two of these calls. Begin again.
 			select {
 			case <-ctx.Done():
 				return context.Cause(ctx)
@@ -102,14 +101,15 @@ func create(ctx context.Context, stdout io.Writer) error {
 	}
 }
 
-// refuse prints what the tutorial prints on standard error when it refuses,
-// and returns an error that says more.
+// refuse prints the tutorial's line for a refusal on standard error. It returns
+// an error that says more.
 func refuse(line, format string, args ...any) error {
 	fmt.Fprintln(os.Stderr, line)
 	return fmt.Errorf(format, args...)
 }
 
-// strerror is the text of an error in C, which begins with a capital letter.
+// strerror returns the text that C has for an error. It begins with a capital
+// letter.
 func strerror(err error) string {
 	text := err.Error()
 	return strings.ToUpper(text[:1]) + text[1:]

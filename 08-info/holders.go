@@ -14,20 +14,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A nameless is shared memory that a process has, and that has no name in any
-// directory: a POSIX object that was unlinked, a memfd, or shared anonymous
-// memory.
+// A nameless is shared memory that has no name in a directory: a POSIX object
+// that was unlinked, a memfd, or shared anonymous memory. Only processes have
+// it.
 type nameless struct {
-	path string        // as maps and the links in fd call it
-	stat *unix.Statx_t // nil: not for us to ask
-	end  uint64        // of the longest mapping, if there is no stat
+	path string        // its name in maps and in the links of fd
+	stat *unix.Statx_t // nil: we may not ask
+	end  uint64        // the end of the longest mapping, if stat is nil
 }
 
 const deleted = " (deleted)"
 
-// kernelDevices are those of segments, memfds and shared anonymous memory:
-// one for pages of the usual size, one for each size of huge pages. If a
-// user makes a file with the name /SYSV…, it is on another device.
+// kernelDevices returns the devices of the files that the kernel itself makes,
+// for segments, memfds and shared anonymous memory, also in huge pages. If a
+// user has a file with a name such as /SYSV…, it is on another device.
 func kernelDevices() (all []uint64) {
 	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
 		unix.MFD_HUGETLB | unix.MFD_HUGE_1GB, unix.MFD_HUGETLB} {
@@ -42,7 +42,7 @@ func kernelDevices() (all []uint64) {
 		unix.Close(fd)
 	}
 	if all == nil {
-		all = []uint64{unix.Mkdev(0, 1)} // the kernel mounts it first
+		all = []uint64{unix.Mkdev(0, 1)} // the kernel mounts this one first
 	}
 	return all
 }
@@ -56,7 +56,8 @@ func inLines(devices ...uint64) (all [][]byte) {
 	return all
 }
 
-// holder returns the process's entry for a backing, to be filled in.
+// holder returns the process's entry for a backing. It creates the entry if
+// there is none.
 func holder(found map[backing]*process, b backing) *process {
 	if found[b] == nil {
 		found[b] = &process{Addresses: []uint64{}, Descriptors: []int{}}
@@ -64,15 +65,15 @@ func holder(found map[backing]*process, b backing) *process {
 	return found[b]
 }
 
-// addMaps notes what a process has mapped. A line of maps is: start-end,
-// perms, offset, device, inode, path. The path of a segment is /SYSV, the key
-// in hexadecimal, and "(deleted)", though the segment may not be removed.
+// addMaps records what a process has mapped. A line of maps is: start-end,
+// perms, offset, device, inode, path. The path of a segment is /SYSV, its key
+// in hexadecimal, and always " (deleted)".
 func (s *survey) addMaps(found map[backing]*process, dir string,
 	maps []byte, inNamespace bool) {
 	if !slices.ContainsFunc(s.inLines, func(device []byte) bool {
 		return bytes.Contains(maps, device)
 	}) {
-		return // as for most processes, and it is fast
+		return // most processes have none, and this look is fast
 	}
 	for line := range strings.Lines(string(maps)) {
 		f := strings.Fields(line)
@@ -109,8 +110,8 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 	}
 }
 
-// addDescriptors notes what a process has open. A mapping needs none: it
-// stays when the descriptor is closed.
+// addDescriptors records what a process has open. A mapping needs no
+// descriptor: it stays when the descriptor is closed.
 func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 	d, err := os.Open(dir + "/fd")
 	if err != nil {
@@ -144,7 +145,8 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 	}
 }
 
-// note returns the entry of something nameless, to be filled in.
+// note returns the entry of something nameless. It creates the entry if there
+// is none.
 func (s *survey) note(b backing, path string) *nameless {
 	if s.nameless[b] == nil {
 		s.nameless[b] = &nameless{path: strings.TrimSuffix(path, deleted)}
@@ -152,7 +154,8 @@ func (s *survey) note(b backing, path string) *nameless {
 	return s.nameless[b]
 }
 
-// ask asks for the file behind a mapping, unless it is known. Only root may.
+// ask asks for the file behind a mapping, unless it is known. Only root may do
+// that.
 func (n *nameless) ask(link string) {
 	var st unix.Statx_t
 	if n.stat == nil && unix.Statx(unix.AT_FDCWD, link,
@@ -183,11 +186,11 @@ func (s *survey) objects(withName []*object, all bool) (found []*object) {
 			o.Kind, o.Status = kindOf(title), []string{"removed"}
 		case isMemfd:
 			o.Kind, title = kindMemfd, "memfd:"+memfd
-		case n.path != "/dev/zero": // it has a name by prctl(2), say
+		case n.path != "/dev/zero": // prctl(2) may have given it a name
 			title = n.path
 		}
 		if !all && b.dev != s.shm || n.stat != nil && n.stat.Nlink > 0 {
-			continue // a file whose name ends with "(deleted)"
+			continue // not asked for, or a file that has a name after all
 		}
 		o.Name = &title
 		if st := n.stat; st != nil {

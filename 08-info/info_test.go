@@ -22,11 +22,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	time.Local = time.UTC // no hour that comes twice
+	time.Local = time.UTC // so that no hour comes twice
 	os.Exit(m.Run())
 }
 
-// The kernel's structs, by their offsets in C.
+// Our structs have the offsets of the kernel's structs.
 func TestLayout(t *testing.T) {
 	var l shmLimits
 	var u shmUsage
@@ -66,8 +66,8 @@ func TestCtime(t *testing.T) {
 	}
 }
 
-// newSegment makes a segment that has seen something: two attaches, one
-// detach, two of its pages touched.
+// newSegment creates a segment that was used: two attaches, one detach, two
+// pages touched.
 func newSegment(t *testing.T) (shmid int) {
 	shmid, err := unix.SysvShmGet(unix.IPC_PRIVATE, 50000, 0o640)
 	if err != nil {
@@ -111,7 +111,7 @@ func block(t *testing.T, shmid int) map[string]string {
 	return values
 }
 
-// seconds reads a time as C prints it, 0 being none.
+// seconds reads a time as C prints it. It returns 0 for never.
 func seconds(t *testing.T, text string) string {
 	if text == "never" || text == "Not set" {
 		return "0"
@@ -123,7 +123,7 @@ func seconds(t *testing.T, text string) string {
 	return strconv.FormatInt(at.Unix(), 10)
 }
 
-// lineOf is the line of a segment in a table, as words.
+// lineOf returns the words of a segment's line in a table.
 func lineOf(t *testing.T, table string, shmid int) []string {
 	for line := range strings.Lines(table) {
 		words := strings.Fields(line)
@@ -142,8 +142,8 @@ func same(t *testing.T, what, got, want string) {
 	}
 }
 
-// Every number is that of /proc/sysvipc/shm: before the removal of a segment
-// and, marked and without a key, after it.
+// Every number is the same as in /proc/sysvipc/shm, before the removal of a
+// segment and after it. After it the segment is marked and has no key.
 func TestNumbers(t *testing.T) {
 	shmid := newSegment(t)
 	for _, removed := range []bool{false, true} {
@@ -193,7 +193,7 @@ func TestNumbers(t *testing.T) {
 	}
 }
 
-// listed is a segment as list shows it, read back from JSON.
+// listed returns a segment as list shows it in JSON.
 func listed(t *testing.T, shmid int) *object {
 	asJSON = true
 	defer func() { asJSON = false }()
@@ -214,7 +214,8 @@ func listed(t *testing.T, shmid int) *object {
 	return nil
 }
 
-// output is what a program prints; the test is skipped where there is none.
+// output returns what a program prints. Where there is no such program, it
+// skips the test.
 func output(t *testing.T, program string, args ...string) string {
 	if _, err := exec.LookPath(program); err != nil {
 		t.Skip("there is no " + program + " here")
@@ -228,8 +229,8 @@ func output(t *testing.T, program string, args ...string) string {
 	return string(text)
 }
 
-// ... and that of lsipc, but for the attaches, which it calls processes, and
-// the numbers, which it prints as strings.
+// The numbers are also those of lsipc. It calls the attaches processes, and
+// prints numbers as strings.
 func TestLsipc(t *testing.T) {
 	shmid := newSegment(t)
 	text := output(t, "lsipc", "-m", "-J", "-b", "-i", strconv.Itoa(shmid))
@@ -248,7 +249,7 @@ func TestLsipc(t *testing.T) {
 	}
 }
 
-// ... and the processes are those that lsof and fuser find, of a POSIX object.
+// The processes of a POSIX object are those that lsof and fuser find.
 func TestMapped(t *testing.T) {
 	name := fmt.Sprintf("/dev/shm/shm-by-example-%07d", os.Getpid())
 	f, err := os.Create(name)
@@ -286,7 +287,7 @@ func TestMapped(t *testing.T) {
 	}
 }
 
-// A set has the numbers that /proc and ipcs have.
+// The numbers of a set are those of /proc and ipcs.
 func TestSets(t *testing.T) {
 	id, _, errno := unix.Syscall(unix.SYS_SEMGET, unix.IPC_PRIVATE, 3, 0o600)
 	if errno != 0 {
@@ -308,7 +309,7 @@ func TestSets(t *testing.T) {
 		s.Values[2].LastPid != os.Getpid() || s.Values[0].Value != 0 {
 		t.Errorf("%+v", s)
 	}
-	// Somebody waits for the first one: this process.
+	// A process waits for the first semaphore: this one.
 	ended := make(chan bool)
 	go func() {
 		defer close(ended)
@@ -342,7 +343,7 @@ func TestSets(t *testing.T) {
 	}
 }
 
-// Tables fit the terminal, as far as numbers can, and are whole in a pipe.
+// Tables fit the terminal, if the numbers do. In a pipe nothing is shortened.
 func TestTable(t *testing.T) {
 	long := "/a-name-of-a-posix-object-that-is-longer-than-all"
 	rows := []row{objectHeading, {cells: []string{long, "1234567",
@@ -363,12 +364,12 @@ func TestTable(t *testing.T) {
 			t.Errorf("width %d:\n%s", width, &out)
 		}
 		if width > 0 && !strings.Contains(out.String(), " +2") {
-			t.Errorf("processes left out, and not said:\n%s", &out)
+			t.Errorf("it does not say that processes are left out:\n%s", &out)
 		}
 	}
 }
 
-// What is left out is counted, and that there may be more is always said.
+// some counts what it leaves out, and always says that there may be more.
 func TestSome(t *testing.T) {
 	for _, c := range []struct{ all, want string }{
 		{"1 a, 2 b", "1 a, 2 b"}, {"1 a, 2 b, 3 c, 4 d", "1 a, 2 b, +2"},
@@ -384,8 +385,8 @@ func TestSome(t *testing.T) {
 	same(t, "nobody", row{more: true}.tail(12), "?")
 }
 
-// In a terminal of 80 columns an object has one line, and a column that is all
-// 0 or - goes, unless it is an id: that may be 0.
+// In a terminal of 80 columns an object has one line. A column that is all 0 or
+// - is left out, except for the id, because an id may be 0.
 func TestOneLine(t *testing.T) {
 	rows := []row{objectHeading, {cells: []string{"0x0098450a", "0",
 		"postgres", "0600", "149520384", "11137024", "0", "6", "2m"},
@@ -414,8 +415,8 @@ func TestNamespaces(t *testing.T) {
 	same(t, "none", n.String(), "IPC namespace 9; 0 more")
 }
 
-// A memfd and shared anonymous memory are found by who has them, and a POSIX
-// object after it was unlinked: mapped, without a descriptor.
+// A memfd, shared anonymous memory and an unlinked POSIX object are found in
+// the processes that have mapped them, even without a descriptor.
 func TestNameless(t *testing.T) {
 	shared := func(fd, size, flags int) []byte {
 		mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE,
@@ -481,8 +482,7 @@ func TestNameless(t *testing.T) {
 	}
 }
 
-// Several that have no name any more may have had the same: -watch keeps them
-// apart.
+// Several unlinked objects may have had the same name. -watch keeps them apart.
 func TestSameName(t *testing.T) {
 	removed := func(inode uint64) *object {
 		return &object{Kind: kindPOSIX, Name: new("/x"), Inode: &inode,
@@ -495,8 +495,8 @@ func TestSameName(t *testing.T) {
 	}
 }
 
-// An object that has lost one name of two is not removed: so is a semaphore for
-// the process that made it, by sem_open(3).
+// An object that has lost one of two names is not shown as removed. A semaphore
+// is such an object for the process that created it with sem_open(3).
 func TestOneNameOfTwo(t *testing.T) {
 	first := fmt.Sprintf("%s/shm-by-example-%07d", shmDir, os.Getpid())
 	f, err := os.Create(first)
@@ -529,8 +529,8 @@ func TestOneNameOfTwo(t *testing.T) {
 	}
 }
 
-// Anybody may map a file that is called as a segment is. The kernel's own are
-// on a device of their own.
+// Any user may map a file that has the name of a segment. The kernel's files
+// for segments are on a device of their own.
 func TestOnlyTheKernelsDevice(t *testing.T) {
 	s := &survey{shm: unix.Mkdev(0, 30), kernel: kernelDevices(),
 		nameless: map[backing]*nameless{}}
@@ -571,7 +571,7 @@ func TestCallsOfTheREADME(t *testing.T) {
 	same(t, "calls", strconv.Itoa(len(found)), "11")
 }
 
-// A set whose last user runs is in use; a zombie does not run.
+// A set is in use if its last user runs. A zombie does not run.
 func TestRunning(t *testing.T) {
 	cmd := exec.Command("true")
 	if err := cmd.Run(); err != nil {
@@ -607,7 +607,7 @@ func TestRunning(t *testing.T) {
 		t.Error("its last user runs")
 	}
 
-	// The same of a segment, when the list is old.
+	// The same for a segment, if it was used after it was listed.
 	shmid := newSegment(t)
 	ds, err := look(shmid)
 	if err != nil {
@@ -629,7 +629,7 @@ func TestRunning(t *testing.T) {
 	same(t, "a set that is gone", set.keep(7), hasGone)
 }
 
-// ... and that of ipcs, which asks the kernel by itself.
+// The limits are also those of ipcs, which asks the kernel itself.
 func TestIpcs(t *testing.T) {
 	shmid := newSegment(t)
 	text := output(t, "ipcs", "-m", "-i", strconv.Itoa(shmid))
@@ -648,8 +648,8 @@ func TestIpcs(t *testing.T) {
 	same(t, "mode", "0"+got["Permission mode"], want["mode"])
 }
 
-// SHM_STAT_ANY takes an index: the id of a segment that is gone leads to the
-// one that has taken its place.
+// SHM_STAT_ANY takes an index. So the id of a segment that has gone leads to
+// the segment that has taken its place.
 func TestLookAny(t *testing.T) {
 	shmid := newSegment(t)
 	want, err := look(shmid)
@@ -738,7 +738,7 @@ func TestNoStatAny(t *testing.T) {
 }
 
 // A segment that comes and goes while create looks for it is no error either.
-// In C this was "Cannot access existing segment" or a size out of nowhere.
+// The C program says "Cannot access existing segment" then, or a wrong size.
 func TestCreateBusy(t *testing.T) {
 	given.key, wantedSize = 3<<30|os.Getpid()&0xffffff, 100
 	defer func() { given.key, wantedSize = 0, 0 }()
@@ -781,18 +781,18 @@ func TestCreateBusy(t *testing.T) {
 	t.Log(seen)
 }
 
-// Where pidfd_open fails, a process that kill finds may run.
+// Where pidfd_open fails, a process that kill finds counts as running.
 func TestRuns(t *testing.T) {
-	const nobody = 1 << 30 // more than pids go up to
+	const nobody = 1 << 30 // no pid is so high
 	me := os.Getpid()
 	if !runs(me) || runs(0) || runs(-1) || runs(nobody) {
-		t.Error("this process does not run, or nobody does")
+		t.Error("this process does not run, or a pid that nobody has does")
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	none := unix.Rlimit{Max: limit.Max} // so pidfd_open gets no descriptor
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}

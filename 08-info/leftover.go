@@ -34,13 +34,13 @@ func (o *object) keep(uid uint32) string {
 		return o.whyOpen()
 	}
 	users := []int{int(*o.Creator)}
-	if o.Attached != nil { // else there is no last user
+	if o.Attached != nil { // nil: never attached, so there is no last user
 		users = append(users, int(*o.LastPid))
 	}
 	if why := running(users...); why != "" {
 		return why
 	}
-	// Both have ended. Before that they may have passed it on to a child.
+	// Both have ended. Perhaps a child of theirs has just used it.
 	ds, err := look(*o.ID)
 	if gone(err) {
 		return hasGone
@@ -72,9 +72,10 @@ func tooYoung(used *time.Time) string {
 		max(0, time.Since(*used).Truncate(time.Second)), older)
 }
 
-// running says which of these processes runs: a program may use an object
-// without being attached all the time, as those in Perl and PHP do. A process
-// of another PID namespace has the number 0 here, and may run.
+// running says which of these processes runs. If none runs, it returns "". A
+// program may use an object without being attached all the time, as Perl and
+// PHP programs do. A process of another PID namespace has number 0, and may
+// run.
 func running(pids ...int) string {
 	const cure = "; -force removes it all the same, if it is named"
 	for _, pid := range pids {
@@ -92,26 +93,24 @@ func running(pids ...int) string {
 	return ""
 }
 
-// runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. If the kernel does not answer, it may run. See pidfd_open(2).
+// runs tells whether a process runs. A zombie does not run, though kill(2)
+// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
 func runs(pid int) bool {
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil { // there is none, or a container forbids the call: ask kill
+	if err != nil { // no such process, or the call is forbidden: ask kill
 		return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime came in between
+	return n <= 0 // -1: a signal of the Go runtime interrupted poll
 }
 
-// hold opens a file of /dev/shm, or says why not. It succeeds only if no other
-// process, in whatever namespace, has the file open or mapped: else the kernel
-// refuses a lease for writing. See F_SETLEASE in fcntl(2).
-//
-// It also locks the file, as lesson 02 does, so that of several processes that
-// want to remove it only one does. Another one could remove a new file of the
-// same name.
+// hold opens a file that no other process has open or mapped, in any namespace:
+// only then does the kernel grant a lease for writing. If hold fails, why says
+// why. It also locks the file: if several programs want to remove it, only one
+// does, and none of them removes a new file of the same name. Lesson 02 does
+// the same. See F_SETLEASE in fcntl(2), and flock(2).
 func (o *object) hold() (f *os.File, why string) {
 	f, err := os.OpenFile(o.path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK,
 		0)

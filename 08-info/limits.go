@@ -17,15 +17,15 @@ import (
 type shmLimits struct {
 	max    uint64    // offset 0: bytes that one segment may have
 	min    uint64    // offset 8: always 1
-	mni    uint64    // offset 16: segments that there may be
-	seg    uint64    // offset 24: the same
-	all    uint64    // offset 32: pages that all of them may have
+	mni    uint64    // offset 16: how many segments there may be
+	seg    uint64    // offset 24: the same number
+	all    uint64    // offset 32: pages that all segments may have together
 	unused [4]uint64 // offset 40
 }
 
 // shmUsage is what SHM_INFO fills in: struct shm_info, 48 bytes.
 type shmUsage struct {
-	used int32     // offset 0: segments that there are
+	used int32     // offset 0: how many segments there are
 	_    int32     // offset 4
 	tot  uint64    // offset 8: pages of them, touched or not
 	rss  uint64    // offset 16: pages in memory
@@ -41,15 +41,16 @@ type semLimits struct {
 
 const semInfo = 19 // SEM_INFO in <linux/sem.h>
 
-// noLimit is what shmmax and shmall are until they are set: the largest number
-// less 16 Mi, ULONG_MAX - (1UL << 24). memlock has the largest number.
+// noLimit is the kernel's value of shmmax and shmall until somebody sets them:
+// the largest number less 16 Mi, ULONG_MAX - (1UL << 24). Some limits have the
+// largest number itself.
 const noLimit = 1<<64 - 1 - 1<<24
 
-// limits prints what the kernel allows, what is in use and what is left, and
-// how to change it: all of this IPC namespace, and of /dev/shm.
+// limits prints what the kernel allows, what is in use, what is left, and how
+// to change the limits of this IPC namespace and of /dev/shm.
 func limits(_ context.Context, stdout io.Writer) error {
-	// With these commands shmctl fills in another struct than shmid_ds, which
-	// is larger than both.
+	// With these commands shmctl fills in other structs. Struct shmid_ds is
+	// larger than both, so each fits into one.
 	const ipcInfo = 3
 	var buf [2]unix.SysvShmDesc
 	allowed := (*shmLimits)(unsafe.Pointer(&buf[0]))
@@ -62,7 +63,7 @@ func limits(_ context.Context, stdout io.Writer) error {
 		return fmt.Errorf("shmctl SHM_INFO: %w", err)
 	}
 
-	// Semaphores have two structs of the same type, of ints.
+	// For semaphores both commands fill in the same type of struct.
 	var sems, semUse semLimits
 	if _, err := semctl(0, 0, ipcInfo, unsafe.Pointer(&sems)); err != nil {
 		return fmt.Errorf("semctl IPC_INFO: %w", err)

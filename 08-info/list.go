@@ -36,8 +36,8 @@ var (
 		status: "values, processes"}
 )
 
-// list prints a line for each object of this IPC namespace and of /dev/shm,
-// of whatever owner.
+// list prints a line for each object of this IPC namespace and of /dev/shm, of
+// all users.
 func list(ctx context.Context, stdout io.Writer) error {
 	switch {
 	case asJSON && watching:

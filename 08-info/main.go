@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// 08-info shows what the kernel knows of a segment, and does what can be done
-// to a segment from outside.
+// 08-info shows what the kernel knows about a segment, and changes or removes
+// it.
 //
 //	go run ./08-info create -key 0x1234 -size 1032
 //	go run ./08-info stat -key 0x1234
@@ -9,8 +9,8 @@
 //	go run ./08-info rm -key 0x1234
 //
 // These commands are the lesson: see stat.go, create.go and change.go. The
-// others, and list is the first of them, are a tool for all shared memory of
-// a machine. See shmctl(2).
+// other commands are a tool for all shared memory of a machine. Begin with
+// list. See shmctl(2).
 package main
 
 import (
@@ -41,7 +41,7 @@ type command struct {
 	run   func(ctx context.Context, stdout io.Writer) error
 }
 
-// The first command runs where none is named.
+// The first command runs if no command is named.
 var commands = []command{
 	{"list", "segments, POSIX objects, semaphores, and who uses them",
 		" -watch", listFlags, list},
@@ -68,11 +68,10 @@ func main() {
 	log.SetPrefix(program + ": ")
 	chosen := choose()
 	flag.Parse()
-	if flag.NArg() > 0 {
+	if flag.NArg() > 0 { // a stray argument
 		wrongUsage(fmt.Sprintf("stray argument %q", flag.Arg(0)))
 	}
-	// A signal does not kill the program. It ends ctx, and the command
-	// returns.
+	// A signal does not kill the program. It ends ctx, and run returns.
 	ctx, stop := signal.NotifyContext(context.Background(),
 		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
@@ -96,8 +95,8 @@ func (o *checked) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// choose returns the command that the first argument names, and takes that
-// argument away: each command has flags of its own.
+// choose returns the command that the first argument names, and removes that
+// argument. It also defines the command's flags.
 func choose() command {
 	chosen := commands[0]
 	flag.Usage = overview
@@ -118,14 +117,14 @@ func choose() command {
 	return chosen
 }
 
-// usage is the help of a command.
+// usage prints the help of a command.
 func (c command) usage() {
 	fmt.Fprintf(os.Stderr, "Usage of %s %s: %s\n", program, c.name, c.does)
 	flag.PrintDefaults()
 	fmt.Fprintf(os.Stderr, "Example: %s %s%s\n", program, c.name, c.example)
 }
 
-// overview is the help of the program without a command.
+// overview prints the help of the program without a command.
 func overview() {
 	fmt.Fprintf(os.Stderr, "Usage of %s: %[1]s COMMAND [FLAG...]\n", program)
 	for _, c := range commands {
@@ -135,8 +134,8 @@ func overview() {
 		"%s COMMAND -h shows a command's flags.\n", program)
 }
 
-// wrongUsage ends the program when flags do not fit together. It is called
-// before anything is done.
+// wrongUsage ends the program if its arguments are wrong. It is called before
+// the program does anything.
 func wrongUsage(text string) {
 	log.Print(text)
 	flag.Usage()

@@ -48,7 +48,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	pageSize := uint64(os.Getpagesize())
 	total := (o.Bytes + pageSize - 1) / pageSize
 	var text bytes.Buffer
-	memory := "?" // as far as the kernel tells
+	memory := "?" // if the kernel does not tell
 	if o.Resident != nil {
 		memory = fmt.Sprint(*o.Resident / pageSize)
 	}
@@ -69,7 +69,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	for n := range shown {
 		if _, err := text.WriteTo(stdout); err != nil {
 			return err
-		} else if ctx.Err() != nil { // there may be very many
+		} else if ctx.Err() != nil { // there may be very many pages
 			return context.Cause(ctx)
 		}
 		views, err := o.views(n * pageSize)
@@ -93,7 +93,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		log.Print("only CAP_SYS_ADMIN may see frames: the inode, which is " +
 			"also the same for all, stands in their place")
 	}
-	if unread != nil { // no right to it, or the kernel has no such file
+	if unread != nil { // no permission, or the kernel has no such file
 		log.Printf("?: %v", unread)
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 
 var userNames = map[uint32]string{} // a name may take long to look up
 
-// userName is the name of a user, or the number of one without a name.
+// userName returns the name of a user. A user without a name has a number.
 func userName(uid uint32) string {
 	found, known := userNames[uid]
 	if !known {
@@ -24,7 +24,7 @@ func userName(uid uint32) string {
 	return found
 }
 
-// groupName is the same for a group. Only set asks, once.
+// groupName does the same for a group.
 func groupName(gid uint32) string {
 	digits := strconv.FormatUint(uint64(gid), 10)
 	if g, err := user.LookupGroupId(digits); err == nil {
@@ -33,8 +33,8 @@ func groupName(gid uint32) string {
 	return digits
 }
 
-// printable replaces what a terminal would not show as a letter: the name of
-// a file or a process may contain commands for the terminal, or a new line.
+// printable makes text from others safe to print. The name of a file or a
+// process may contain anything, also a new line or a command for the terminal.
 func printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) && r != unicode.ReplacementChar {

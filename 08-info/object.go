@@ -21,11 +21,12 @@ const (
 	kindPOSIX     = "posix"           // shared memory
 	kindSemaphore = "posix semaphore" // in shared memory, too
 	kindMemfd     = "memfd"           // see memfd_create(2)
-	kindAnonymous = "anonymous"       // MAP_SHARED without a file
+	kindAnonymous = "anonymous"       // MAP_SHARED without a file, for children
 )
 
-// An object is a segment or a POSIX object. What its kind does not have, or
-// what is not known, is nil, and null in JSON. The README describes that.
+// An object is a segment, a POSIX object or other shared memory. A field that
+// its kind does not have, or that is not known, is nil, and null in JSON. The
+// README describes the JSON.
 type object struct {
 	Kind      string     `json:"kind"`
 	Key       *uint32    `json:"key"`
@@ -64,24 +65,26 @@ type snapshot struct {
 	Objects    []*object `json:"objects"`
 	Sets       []*semSet `json:"semaphore_sets"`
 
-	noSets error // why they are not known, and null
+	noSets error // why Sets is not known, and null
 	survey *survey
 }
 
-// A namespace is one of IPC, by its inode.
+// A namespace is an IPC namespace, and what is known about others. It is named
+// by its inode.
 type namespace struct {
 	Inode  uint64  `json:"inode"`
 	Others []entry `json:"others"`
 }
 
-// An entry is the way into another namespace: a process that is in it.
+// An entry is another namespace, with a process that is in it. nsenter(1) can
+// enter the namespace by that pid.
 type entry struct {
 	Inode uint64 `json:"inode"`
 	Pid   int    `json:"pid"`
 }
 
-// take looks at everything: at the objects first, then at the processes, and
-// once more at the segments whose attaches do not agree with these.
+// take looks at all objects first, and then at all processes. If a segment's
+// attaches do not agree with the processes, it looks at the segment once more.
 func take() (*snapshot, error) {
 	all, err := segments()
 	if err != nil {
@@ -184,13 +187,13 @@ func attached(o *object) error {
 	return nil
 }
 
-// used is when anything happened to the object last. For a file that proves
-// little: neither a mapping's use nor each read changes a time.
+// used returns when anything last happened to the object. For a file that
+// proves little: access to a mapping changes no time, nor does every read.
 func (o *object) used() *time.Time {
 	return latest(o.read, o.Attached, o.Detached, o.Changed)
 }
 
-// latest is the last of the times that are known.
+// latest returns the last of the times that are known.
 func latest(all ...*time.Time) (last *time.Time) {
 	for _, t := range all {
 		if t != nil && (last == nil || t.After(*last)) {
@@ -200,7 +203,7 @@ func latest(all ...*time.Time) (last *time.Time) {
 	return last
 }
 
-// title is the key or the name.
+// title returns the key or the name.
 func (o *object) title() string {
 	if o.Name != nil {
 		return printable(*o.Name)
@@ -208,7 +211,7 @@ func (o *object) title() string {
 	return fmt.Sprintf("0x%08x", *o.Key)
 }
 
-// String is how messages call it.
+// String returns the name that messages use for the object.
 func (o *object) String() string {
 	switch {
 	case o.Name == nil:
@@ -219,7 +222,7 @@ func (o *object) String() string {
 	return o.Kind + " " + o.title()
 }
 
-// row is the object's line in the table.
+// row returns the object's line in the table.
 func (o *object) row(now time.Time) row {
 	attaches := count(o.Attaches)
 	if o.Attaches == nil {
@@ -242,7 +245,7 @@ func (o *object) row(now time.Time) row {
 	return r
 }
 
-// count is a number that may be unknown.
+// count returns a number as text. It is - if the number is not known.
 func count[N int | uint64](n *N) string {
 	if n == nil {
 		return "-"
@@ -250,7 +253,7 @@ func count[N int | uint64](n *N) string {
 	return strconv.FormatUint(uint64(*n), 10)
 }
 
-// unixTime converts a time of the kernel's. Its 0 means never, and is nil here.
+// unixTime converts a time of the kernel. The kernel has 0 for never.
 func unixTime(seconds int64) *time.Time {
 	if seconds == 0 {
 		return nil
@@ -258,7 +261,7 @@ func unixTime(seconds int64) *time.Time {
 	return new(time.Unix(seconds, 0).UTC())
 }
 
-// age is how long ago something was, in four letters at the most.
+// age returns how long ago something was, in at most four letters.
 func age(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "-"
@@ -277,7 +280,8 @@ func age(t *time.Time, now time.Time) string {
 	}
 }
 
-// shmDevice is the device of /dev/shm below a root, 0 if there is none.
+// shmDevice returns the device of /dev/shm below a root. It is 0 if there is
+// none.
 func shmDevice(root string) uint64 {
 	var st unix.Stat_t
 	unix.Stat(root+shmDir, &st)

@@ -77,10 +77,10 @@ func int32At(mem []byte, offset int) *int32 {
 	return (*int32)(unsafe.Pointer(&mem[offset]))
 }
 
-// again starts a test once more, in a process of its own that begins in the
-// first way that is allowed, and returns true there. In the first process it
-// reports the outcome and returns false. If no way is allowed, it skips the
-// test and says what the test needs.
+// again runs a test once more, in a process of its own, and returns true there.
+// It starts the process in the first of these ways that is allowed. In the
+// first process it reports the outcome and returns false. If no way is allowed,
+// it skips the test and says what the test needs.
 func again(t *testing.T, needs string, ways ...*syscall.SysProcAttr) bool {
 	t.Helper()
 	const variable = "SHM_BY_EXAMPLE_AGAIN"

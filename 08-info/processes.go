@@ -16,7 +16,7 @@ import (
 	"strings"
 )
 
-// A process that has an object mapped, and where, or has it open.
+// A process is one that has an object mapped or open.
 type process struct {
 	Pid         int      `json:"pid"`
 	Command     string   `json:"command"`
@@ -26,8 +26,8 @@ type process struct {
 	spans []span
 }
 
-// String is how the list shows a process. One that has a file only open, and
-// not mapped, may read and write it all the same.
+// String returns a process as list shows it. A process that has a file open,
+// but not mapped, can still read and write it.
 func (p process) String() string {
 	text := fmt.Sprintf("%d %s", p.Pid, p.Command)
 	if len(p.spans) == 0 && len(p.Descriptors) > 0 {
@@ -40,17 +40,18 @@ func (p process) String() string {
 type span struct {
 	start, end, offset uint64
 	perms              string
-	key                uint32 // of a segment, before it was removed
+	key                uint32 // of a segment, also after its removal
 }
 
-// A backing is what lies behind a mapping or a descriptor. Of a file it is the
-// device and the inode. Of a segment it is sysv and the id, which is the inode
-// that maps shows.
+// A backing is what lies behind a mapping or a descriptor: the device and the
+// inode of a file, or sysv and the id of a segment. In maps a segment's inode
+// is its id.
 type backing struct{ dev, inode uint64 }
 
-const sysv = ^uint64(0) // no device
+const sysv = ^uint64(0) // no device has this number
 
-// A survey is who has what, as far as this process may see.
+// A survey says which processes have which objects, as far as this process may
+// see.
 type survey struct {
 	namespace string         // of IPC, that of this process
 	others    map[string]int // namespaces, each with a pid of one in it
@@ -66,13 +67,13 @@ type survey struct {
 	whole bool // no process was missed
 }
 
-// scan looks at every process once: 2,000 of them take half a second.
-// Segments are asked for only in processes of this IPC namespace: in others,
-// the same key and the same id are another segment. Files are the same in all.
+// scan looks at every process once. 2,000 processes take half a second. It
+// counts segments only in processes of this IPC namespace: in another, the same
+// key and the same id are another segment. Files are the same in all.
 func scan() (*survey, error) {
 	own, err := os.Readlink("/proc/self/ns/ipc")
 	if err != nil {
-		return nil, fmt.Errorf("no way to tell who uses what: %w", err)
+		return nil, fmt.Errorf("cannot see which processes use what: %w", err)
 	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -88,10 +89,10 @@ func scan() (*survey, error) {
 			s.lookInto(pid, &maps)
 		}
 	}
-	// Where /proc is mounted with hidepid, the processes of others are not to
-	// be seen, the first one included.
+	// If /proc is mounted with hidepid, the processes of other users cannot be
+	// seen. Process 1 is one of them.
 	_, err = os.Stat("/proc/1")
-	// The first PID namespace has all processes. Its number is fixed.
+	// The first PID namespace has all processes. Its number never changes.
 	in, _ := os.Readlink("/proc/self/ns/pid")
 	s.whole = err == nil && s.hidden == nil && in == "pid:[4026531836]"
 	for _, all := range s.users {
@@ -180,8 +181,8 @@ func kernelThread(pid int) bool {
 	return flags&0x00200000 != 0
 }
 
-// commandOf is the name of the program that a process runs; ? if /proc has
-// hidepid, or if the process has ended.
+// commandOf returns the name of the program that a process runs. It is ? if
+// /proc is mounted with hidepid, or if the process has ended.
 func commandOf(pid int) string {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
@@ -225,14 +226,14 @@ func (s *survey) where() namespace {
 	return n
 }
 
-// inode reads the number in ipc:[4026531839].
+// inode returns the number in a link such as ipc:[4026531839].
 func inode(link string) uint64 {
 	n, _ := strconv.ParseUint(strings.Trim(link, "ipc:[]"), 10, 64)
 	return n
 }
 
-// of returns who has an object. A segment that has been removed has lost its
-// key, while maps keeps it: that one is known by its id alone.
+// of returns the processes that have an object. A removed segment has no key
+// any more, but maps still shows the old key. So only its id is compared.
 func (s *survey) of(o *object) []process {
 	all := s.users[o.backing]
 	if o.Key == nil || *o.Key == 0 {

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Commands of shmctl(2) that ask by index, which golang.org/x/sys/unix does
-// not name. SHM_INFO returns the highest index in use, SHM_STAT_ANY the id of
-// the segment at an index.
+// Commands of shmctl(2) that golang.org/x/sys/unix lacks, from <linux/shm.h>.
+// SHM_INFO returns the highest index in use. SHM_STAT_ANY returns the id of the
+// segment at an index.
 const (
-	shmInfo    = 14
-	shmStatAny = 15
+	shmInfo    = 14 // SHM_INFO
+	shmStatAny = 15 // SHM_STAT_ANY
 )
 
 const ( // bits of a segment's mode besides the permissions
@@ -26,7 +26,7 @@ const ( // bits of a segment's mode besides the permissions
 	shmLocked = 0o2000 // its pages are not swapped out
 )
 
-// A segment is what the kernel knows of one.
+// A segment is what the kernel knows about a segment.
 type segment struct {
 	id int
 	unix.SysvShmDesc
@@ -68,12 +68,12 @@ func askEachIndex() (all []segment, counted int32, err error) {
 	return all, counted, nil
 }
 
-// A resident is how many bytes of a segment are in memory and in swap. The
-// table of /proc has that for each segment; shmctl only has the sums.
+// A resident is how many bytes of a segment are in memory and in swap. shmctl
+// does not tell that of one segment. The table of /proc does.
 type resident struct{ rss, swap *uint64 }
 
-// residents reads that table: key, shmid, ... and at the end rss and swap.
-// Where it cannot be read, nothing is known.
+// residents reads that table. Its columns are key, shmid, ... and at the end
+// rss and swap. If it cannot be read, nothing is known.
 func residents() map[int]resident {
 	text, _ := os.ReadFile("/proc/sysvipc/shm")
 	known := map[int]resident{}
@@ -92,7 +92,7 @@ func residents() map[int]resident {
 	return known
 }
 
-// object is a segment as list shows it. fillIn adds who has it.
+// object returns a segment as list shows it. Its processes are not known yet.
 func (s segment) object() *object {
 	o := &object{
 		Kind: kindSegment, Key: new(uint32(s.Perm.Key)), ID: &s.id,

@@ -38,17 +38,17 @@ type semaphore struct {
 	LastPid int `json:"last_pid"`
 }
 
-// Commands of semctl(2) about one semaphore.
+// Commands of semctl(2) about one semaphore, from <linux/sem.h>.
 const (
-	semGetPid  = 11
-	semGetVal  = 12
-	semGetNcnt = 14
-	semGetZcnt = 15
+	semGetPid  = 11 // GETPID
+	semGetVal  = 12 // GETVAL
+	semGetNcnt = 14 // GETNCNT
+	semGetZcnt = 15 // GETZCNT
 )
 
 // semaphoreSets reads the table of /proc: key, semid, perms, nsems, uid, gid,
-// cuid, cgid, otime, ctime. It is for everybody to read; the values are not.
-// A container may hide the table: then nothing is known of the sets.
+// cuid, cgid, otime, ctime. Everybody may read the table, but not the values.
+// A container may hide the table. Then nothing is known about the sets.
 func semaphoreSets() ([]*semSet, error) {
 	text, err := os.ReadFile("/proc/sysvipc/sem")
 	if err != nil {
@@ -68,7 +68,7 @@ func semaphoreSets() ([]*semSet, error) {
 		s.Owner, s.ModeOctal = userName(s.UID), fmt.Sprintf("%04o", s.Mode)
 		s.Operated, s.Changed = unixTime(otime), unixTime(changed)
 		if s.read() != nil {
-			s.Values = nil // not for us, or gone: then its line is the last
+			s.Values = nil // we may not read them, or the set has just gone
 		}
 		all = append(all, s)
 	}
@@ -78,7 +78,7 @@ func semaphoreSets() ([]*semSet, error) {
 	return all, nil
 }
 
-// read asks for each semaphore in turn; they may change meanwhile.
+// read asks for each semaphore in turn. They may change meanwhile.
 func (s *semSet) read() error {
 	for num := range int(s.Count) {
 		var v semaphore
@@ -113,12 +113,12 @@ func (s *semSet) waiting() (n int) {
 	return n
 }
 
-// String is how messages call it.
+// String returns the name that messages use for the set.
 func (s *semSet) String() string {
 	return "semaphore set " + strconv.Itoa(s.ID)
 }
 
-// row is the set's line in the table.
+// row returns the set's line in the table.
 func (s *semSet) row(now time.Time) row {
 	r := row{what: s.String(), cells: []string{fmt.Sprintf("0x%08x", s.Key),
 		strconv.Itoa(s.ID), s.Owner, s.ModeOctal, fmt.Sprint(s.Count), "?",

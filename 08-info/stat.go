@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stat shows what the kernel knows of one segment: its struct shmid_ds.
+// stat shows what the kernel knows about one segment: its struct shmid_ds.
 func stat(_ context.Context, stdout io.Writer) error {
 	if given.name != "" {
 		return statPOSIX(stdout) // no segment, but a file
@@ -23,7 +23,7 @@ func stat(_ context.Context, stdout io.Writer) error {
 		return err
 	}
 
-	// Ask the kernel. IPC_STAT wants the permission to read the segment;
+	// Ask the kernel. IPC_STAT needs the permission to read the segment.
 	// SHM_STAT_ANY tells everybody the same.
 	var ds unix.SysvShmDesc
 	_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
@@ -35,14 +35,14 @@ func stat(_ context.Context, stdout io.Writer) error {
 	}
 	printInfo(stdout, ds)
 
-	// The tutorial ends here. Who has it attached goes to standard error, so
-	// that what is on standard output can still be compared with C's.
+	// The tutorial ends here. The processes that have it attached go to
+	// standard error. So standard output is still the same as in C.
 	return attached(segment{shmid, ds}.object())
 }
 
 // lookAny asks with SHM_STAT_ANY, which takes an index of the kernel's table.
 // The lower bits of an id are the index. The call returns the id that it finds
-// there. If that is another one, the segment has gone.
+// there. If that is another id, the segment has gone.
 func lookAny(shmid int) (ds unix.SysvShmDesc, err error) {
 	found, err := unix.SysvShmCtl(shmid, shmStatAny, &ds)
 	if err == nil && found != shmid {
@@ -52,7 +52,8 @@ func lookAny(shmid int) (ds unix.SysvShmDesc, err error) {
 }
 
 // printInfo is the tutorial's print_shared_memory_info, letter for letter,
-// except for never. The number of processes is a number of attaches.
+// except that it can print never. What it calls the number of processes is the
+// number of attaches.
 func printInfo(stdout io.Writer, ds unix.SysvShmDesc) {
 	fmt.Fprintf(stdout, "=== Shared Memory Information ===\n")
 	fmt.Fprintf(stdout, "Segment size: %d bytes\n", ds.Segsz)
@@ -64,8 +65,8 @@ func printInfo(stdout io.Writer, ds unix.SysvShmDesc) {
 	fmt.Fprintf(stdout, "Permission mode: %o\n", ds.Perm.Mode)
 }
 
-// ctime formats a time as ctime(3) does. The kernel's 0 does not mean the
-// first of January 1970: it has not happened yet.
+// ctime formats a time as ctime(3) does. The kernel's 0 does not mean 1 January
+// 1970. It means that it has not happened yet.
 func ctime(seconds int64) string {
 	if seconds == 0 {
 		return "never"

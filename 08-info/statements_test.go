@@ -16,7 +16,7 @@ import (
 )
 
 // The tests in this file show what the tutorial states about what the kernel
-// knows of segments, or what is true instead. The table at the end of
+// knows about segments, or what is true instead. The table at the end of
 // README.md names a test for each statement.
 
 // Commands of shmctl that package unix lacks. See <linux/ipc.h> and
@@ -62,8 +62,8 @@ func TestStatement20ExitDetaches(t *testing.T) {
 	}
 }
 
-// "shm_nattch is the number of processes": it is the number of attaches, and
-// after mprotect of mappings. This one process has two, and then three.
+// "shm_nattch is the number of processes": it is the number of attaches. After
+// mprotect it is the number of mappings. This one process has two, then three.
 func TestStatement21CountsAttaches(t *testing.T) {
 	id := newSegment(t, 2*pageSize, 0o600)
 	attach(t, id)
@@ -111,7 +111,7 @@ func TestStatement23SetChangesTheOwner(t *testing.T) {
 		t.Skip("needs a user namespace that has the user 65534")
 	}
 	want(t, "IPC_SET", err, nil)
-	// The creator stays, and so this process may still look.
+	// The creator stays the same, so this process may still look.
 	ds = stat(t, id)
 	if ds.Perm.Uid != nobody || ds.Perm.Gid != nobody ||
 		ds.Perm.Mode != 0o640 || ds.Segsz != 23 ||
@@ -227,7 +227,7 @@ type forked struct{ pid, tell, gone int }
 
 func fork(t *testing.T, path string, args ...string) forked {
 	t.Helper()
-	var p, q [2]int // one tells it to go on, the other shows that it did
+	var p, q [2]int // p tells the child to go on, q shows that it has
 	want(t, "pipe", unix.Pipe2(p[:], unix.O_CLOEXEC), nil)
 	want(t, "pipe", unix.Pipe2(q[:], unix.O_CLOEXEC), nil)
 	program, err := unix.BytePtrFromString(path)

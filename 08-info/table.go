@@ -136,8 +136,8 @@ func cut(text string, n int) string {
 
 func letters(text string) int { return utf8.RuneCountInString(text) }
 
-// screen is the size of the terminal that standard output is; 0 if it is
-// none, but a pipe or a file.
+// screen returns the size of the terminal. It is 0 if standard output is a pipe
+// or a file.
 func screen() (columns, lines int) {
 	size, err := unix.IoctlGetWinsize(int(os.Stdout.Fd()), unix.TIOCGWINSZ)
 	if err != nil {

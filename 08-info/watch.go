@@ -15,9 +15,10 @@ import (
 // history is how many changes are shown below the tables.
 const history = 8
 
-// watch shows the list once a second until ctx ends, and what is different
-// from the second before: + in front of what appeared, * of what changed, and
-// a line for each change, also for what went.
+// watch shows the list once a second until ctx ends. It marks the differences
+// from the second before: + in front of an object that appeared, * in front of
+// one that changed. Below the tables it prints a line for each of them, and for
+// each object that went.
 func watch(ctx context.Context, stdout io.Writer) error {
 	var before *snapshot
 	var events []string
@@ -123,7 +124,7 @@ func (r row) differs(was, heading row) string {
 	return strings.Join(all, ", ")
 }
 
-// fit cuts text to so many lines.
+// fit cuts text to n lines.
 func fit(text *bytes.Buffer, n int) {
 	all := strings.SplitAfter(text.String(), "\n")
 	if len(all)-1 <= n {

@@ -37,7 +37,7 @@ func anyFlags() {
 		func(s string) error {
 			given.name = s
 			if path.Clean("/"+s) != s {
-				return errors.New("want a slash and a name")
+				return errors.New("want a slash and a file name")
 			}
 			return nil
 		})
@@ -142,7 +142,7 @@ func find() (shmid int, err error) {
 	return shmid, err
 }
 
-// look asks the kernel what it knows of a segment, as stat does.
+// look asks the kernel what it knows about a segment, as stat does.
 func look(shmid int) (ds unix.SysvShmDesc, err error) {
 	_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
 	if err == unix.EACCES {
@@ -151,13 +151,13 @@ func look(shmid int) (ds unix.SysvShmDesc, err error) {
 	return ds, err
 }
 
-// gone tells whether an error of shmctl or semctl means that there is no such
-// object. In most cases it was removed a moment ago.
+// gone tells whether an error of shmctl means that there is no such segment.
+// Usually somebody has removed it.
 func gone(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EIDRM)
 }
 
-// explain puts into words why a call about a segment failed.
+// explain returns an error that says why a call about a segment failed.
 func explain(call string, shmid int, err error) error {
 	ds, lookErr := look(shmid)
 	switch {
@@ -172,7 +172,7 @@ func explain(call string, shmid int, err error) error {
 	return fmt.Errorf("%s segment %d: %w", call, shmid, err)
 }
 
-// ours tells whether this process may change a segment without being root.
+// ours tells whether this user may change a segment.
 func ours(ds unix.SysvShmDesc) bool {
 	uid := uint32(os.Geteuid())
 	return ds.Perm.Uid == uid || ds.Perm.Cuid == uid

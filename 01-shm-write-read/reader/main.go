@@ -1,13 +1,13 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Reader attaches the shared memory segment of the writer next door and
-// prints each block that it finds there, until the writer has completed.
+// Reader attaches the shared memory segment of the writer next door. It
+// prints each block that it finds there, until the writer has stored the last.
 //
 //	terminal 1$ go run ./01-shm-write-read/writer
 //	terminal 2$ go run ./01-shm-write-read/reader
 //
-// It may start first or late, and several readers may run. See shmget(2) and
-// shmop(2).
+// The reader may start before the writer or after it, and several readers may
+// run. See shmget(2) and shmop(2).
 package main
 
 import (
@@ -66,7 +66,7 @@ func run(ctx context.Context) error {
 	// Attach it, for reading only, at an address that the kernel chooses.
 	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 	if segment.Removed(err) {
-		return run(ctx) // the same: begin again
+		return run(ctx) // the writer has just removed it: begin again
 	} else if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
@@ -93,7 +93,7 @@ func run(ctx context.Context) error {
 func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 	writer int32) error {
 	last := byte(0) // the letter of the last block
-	mixed := 0      // looks that found no whole block
+	mixed := 0      // looks in a row that found no whole block
 	for {
 		// The order counts. The block is read last, so the reader misses none
 		// that the writer wrote before it ended, or before it set complete.
@@ -104,7 +104,7 @@ func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 		case err != nil:
 			return err
 		case text == "":
-		case !whole: // for a second, or at the end: say it once
+		case !whole: // after a second of that, or at the end, say it once
 			if mixed++; mixed == 100 || complete && mixed < 100 {
 				log.Printf("no block of one character: the segment holds "+
 					"%.20q", text)
@@ -121,7 +121,7 @@ func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 		if complete {
 			return nil
 		} else if gone {
-			return fmt.Errorf("segment %d: its writer, pid %d, ended before "+
+			return fmt.Errorf("segment %d: the writer, pid %d, ended before "+
 				"it was done", shmid, writer)
 		}
 		select {

@@ -31,11 +31,12 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		runs, waited := Runs(ds.Cpid), time.Since(start)
 		// Nobody has ever attached it: is it just being created?
 		young := ds.Atime == 0 && waited < 2*time.Second
-		// Its writer was killed. Its readers notice, and detach within 2 s.
+		// Was its writer killed? Then the readers notice it, and detach within
+		// 2 s.
 		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
 		switch {
 		case young || leaving:
-			// Look again: a moment may change it.
+			// Wait, and look again.
 		case ds.Nattch > 0:
 			return ErrAttached
 		case runs: // a Perl program, say, which attaches for each access
@@ -44,7 +45,7 @@ func RemoveLeftover(ctx context.Context, key int) error {
 			log.Printf("removing segment %d, left by a killed writer, pid %d",
 				shmid, ds.Cpid)
 			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-			if err != nil && !Removed(err) { // by a faster writer
+			if err != nil && !Removed(err) { // another writer was faster
 				return err
 			}
 		}
@@ -69,17 +70,18 @@ func InUse(key int) error {
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 
 // WaitForWriter waits until a segment of key has a writer, and says once that
-// it waits. It returns the writer's pid. The writer is the creator, if that
-// runs. If not, a C writer may have taken the segment over: most likely it is
-// the process that attached or detached last. Pid 0 says that the writer is in
+// it waits. It returns the writer's pid. If the creator runs, it is the writer.
+// If not, a C writer may have taken the segment over. Most likely that is the
+// process that attached or detached last. Pid 0 means that the writer is in
 // another PID namespace.
 func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
-	for said := false; ; said = true {
+	said := false
+	for {
 		_, ds, err := find(key)
 		switch {
 		case err != nil && err != unix.ENOENT:
 			return 0, err
-		case Runs(ds.Cpid): // even if it is not attached just now; never 0
+		case Runs(ds.Cpid): // attached or not; pid 0 never runs
 			return ds.Cpid, nil
 		case ds.Nattch > 0 && ds.Cpid != 0 && Runs(ds.Lpid):
 			return ds.Lpid, nil
@@ -87,6 +89,7 @@ func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 			return 0, nil
 		case !said:
 			log.Printf("waiting for a writer on key %#x", uint32(key))
+			said = true
 		}
 		select {
 		case <-ctx.Done():
@@ -104,8 +107,8 @@ func Gone(shmid int, pid int32) bool {
 	return err != nil || (!Runs(pid) && (pid != 0 || ds.Nattch == 1))
 }
 
-// find finds the segment of key, and what the kernel knows of it. A segment of
-// another user, or of another size, is an error.
+// find returns the id of the segment of key, and what the kernel knows about
+// the segment. A segment of another user, or of another size, is an error.
 func find(key int) (shmid int, ds unix.SysvShmDesc, err error) {
 	shmid, err = unix.SysvShmGet(key, 0, 0)
 	if err == nil {
@@ -127,15 +130,15 @@ func find(key int) (shmid int, ds unix.SysvShmDesc, err error) {
 // Removed tells whether a call failed because its segment has been removed.
 func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
-// Runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. If the kernel does not answer, it may run. See pidfd_open(2).
+// Runs tells whether a process runs. A zombie does not run, though kill(2)
+// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
 func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil { // there is none, or a container forbids the call: ask kill
+	if err != nil { // no such process, or the call is forbidden: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime came in between
+	return n <= 0 // -1: a signal of the Go runtime interrupted poll
 }

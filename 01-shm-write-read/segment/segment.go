@@ -1,8 +1,8 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Package segment is what the writer and the reader agree on: the key, the
-// layout of the shared memory, and what a block is. The C programs of the
-// tutorial use the same key and the same bytes.
+// Package segment holds what the writer and the reader agree on: the key, the
+// layout of the segment, and what a block is. The C programs of the tutorial
+// use the same key and the same bytes.
 package segment
 
 import (
@@ -24,8 +24,8 @@ const (
 	letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 )
 
-// Shared is the layout of the segment. Both processes use Cnt and Complete,
-// so these are atomic: the compiler omits no access and keeps their order.
+// Shared is the layout of the segment. Both processes use Cnt and Complete.
+// So these are atomic: the compiler keeps every access, and their order.
 type Shared struct {
 	Cnt      atomic.Int32        // offset 0: bytes in Buf; 0 none yet, -1 error
 	Complete atomic.Int32        // offset 4: 1 after the last block
@@ -39,13 +39,13 @@ func View(mem []byte) *Shared {
 }
 
 // Claim claims an empty segment for this writer, and tells whether it could.
-// It changes Complete from 0 to 2; the first block makes it 0 again. If two
-// writers try, one of them gets the segment: CompareAndSwap stores the 2 only
-// if the old value is 0, and no process can change that in between.
+// It changes Complete from 0 to 2. The first block makes it 0 again. If two
+// writers try, only one gets the segment: CompareAndSwap stores the 2 only if
+// the old value is 0, and no process can change that value in between.
 func (s *Shared) Claim(ctx context.Context, created bool) bool {
 	if !created {
-		// Its creator may be another writer that is about to write. So it must
-		// stay empty for 1.5 s. If a signal comes, leave it alone.
+		// Its creator may be another writer that is about to write. So the
+		// segment must stay empty for 1.5 s. A signal ends this wait.
 		for n := 0; n < 150 && s.Cnt.Load() == 0 && ctx.Err() == nil; n++ {
 			time.Sleep(PollInterval)
 		}
@@ -59,12 +59,13 @@ func (s *Shared) Claim(ctx context.Context, created bool) bool {
 	if s.Cnt.Load() == 0 && s.Buf[0] == 0 {
 		return true
 	}
-	s.Complete.CompareAndSwap(2, 0) // another's: put back what was there
+	s.Complete.CompareAndSwap(2, 0) // another writer uses it: restore the 0
 	return false
 }
 
-// Fill writes block i, which is A to Z and then A again, and returns its
-// size. It stores Cnt last: while Cnt is 0, there is no block.
+// Fill writes block i and returns its size. Block 0 is all A, block 25 is all
+// Z, and block 26 is all A again. Fill stores Cnt last: while Cnt is 0, there
+// is no block.
 func (s *Shared) Fill(i uint) int {
 	for n := range BlockSize {
 		s.Buf[n] = letters[i%26]
@@ -77,7 +78,8 @@ func (s *Shared) Fill(i uint) int {
 
 // Block returns a copy of what is in Buf, and whether it is a whole block:
 // one printable character throughout. Anything else may be a mixture of two
-// blocks, because the writer is just writing. Only the content shows that.
+// blocks, because the writer may be writing just now. Only the content shows
+// that.
 func (s *Shared) Block() (text string, whole bool, err error) {
 	cnt := s.Cnt.Load()
 	if cnt == -1 {
@@ -91,10 +93,10 @@ func (s *Shared) Block() (text string, whole bool, err error) {
 	return text, whole, nil
 }
 
-// Missed counts the letters between the last block's and this one's. Last is 0
-// if there was no block before.
+// Missed returns how many letters lie between the last block's letter and this
+// one's. Last is 0 if there was no block before.
 func Missed(last, now byte) int {
-	i := strings.IndexByte(letters, last) // -1 if there was none: before A
+	i := strings.IndexByte(letters, last) // -1, just before A, if last is 0
 	j := strings.IndexByte(letters, now)
 	if j < 0 {
 		return 0 // another program's character

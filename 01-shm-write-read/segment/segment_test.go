@@ -39,7 +39,7 @@ func TestView(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a view that is longer than the segment")
+			t.Error("View takes a segment that is too short")
 		}
 	}()
 	View(mem[:Size-1])
@@ -61,7 +61,7 @@ func TestBlock(t *testing.T) {
 	}
 	a := strings.Repeat("A", BlockSize)
 	want(a, true)
-	s.Buf[BlockSize-1] = 'B' // the next block has come as far as that
+	s.Buf[BlockSize-1] = 'B' // as while the writer fills Buf
 	want(a[1:]+"B", false)
 	s.Cnt.Store(BlockSize - 1)
 	want(a[1:], true)
@@ -73,15 +73,15 @@ func TestBlock(t *testing.T) {
 func TestClaim(t *testing.T) {
 	s := new(Shared)
 	if !s.Claim(t.Context(), true) || s.Claim(t.Context(), true) {
-		t.Error("claimed never, or twice")
+		t.Error("not claimed, or claimed twice")
 	}
-	// One that is there already may be of a writer that is about to write.
+	// If the segment existed already, its creator may be about to write.
 	other := new(Shared)
 	time.AfterFunc(300*time.Millisecond, func() { other.Fill(0) })
 	if other.Claim(t.Context(), false) {
-		t.Error("claimed, and its creator was about to write")
+		t.Error("claimed, although its creator was about to write")
 	}
-	// A signal ends the wait for that.
+	// A signal ends that wait.
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	begun, empty := time.Now(), new(Shared)
@@ -98,7 +98,7 @@ func TestClaim(t *testing.T) {
 		use(s)
 		before := s.Complete.Load()
 		if s.Claim(t.Context(), true) || s.Complete.Load() != before {
-			t.Errorf("%s is used, and it was claimed or changed", name)
+			t.Errorf("%s is not 0: the segment was claimed or changed", name)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func TestLetters(t *testing.T) {
 	}
 }
 
-// Whatever lies in a segment, reading it gives a block, none, or an error.
+// Whatever a segment contains, Block returns a block, none, or an error.
 func FuzzBlock(f *testing.F) {
 	f.Add(int32(0), []byte{})
 	f.Add(int32(-1), []byte("A"))
@@ -155,7 +155,7 @@ func FuzzBlock(f *testing.F) {
 // A zombie has ended, though it still has its pid.
 func TestRuns(t *testing.T) {
 	if !Runs(int32(os.Getpid())) || Runs(0) || Runs(-1) {
-		t.Error("this process does not run, or nobody does")
+		t.Error("this process does not run, or pid 0 or -1 does")
 	}
 	cmd := exec.Command("cat")
 	in, err := cmd.StdinPipe()
@@ -170,7 +170,7 @@ func TestRuns(t *testing.T) {
 		t.Error("a running program does not run")
 	}
 	in.Close()
-	for Runs(pid) { // until the test's time is over
+	for Runs(pid) { // if it never ends, go test stops the test
 		time.Sleep(time.Millisecond)
 	}
 	if unix.Kill(int(pid), 0) != nil {
@@ -181,12 +181,12 @@ func TestRuns(t *testing.T) {
 		t.Error("a process that is gone runs")
 	}
 
-	// Where pidfd_open fails, a process that kill finds may run.
+	// Where pidfd_open fails, a process that kill finds counts as running.
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	none := unix.Rlimit{Max: limit.Max} // so pidfd_open gets no descriptor
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +200,7 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// No key, no segment: there is nothing to wait for, and a signal ends a wait.
+// Without a segment RemoveLeftover has nothing to do. A signal ends each wait.
 func TestWaits(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	interrupted := errors.New("interrupted")

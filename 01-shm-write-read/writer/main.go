@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Writer creates a shared memory segment and writes blocks of letters into
-// it, A to E, one every 3 seconds. The reader next door prints them.
+// Writer creates a shared memory segment and writes five blocks of letters
+// into it, A to E, one every 3 seconds. The reader next door prints them.
 //
 //	terminal 1$ go run ./01-shm-write-read/writer
 //	terminal 2$ go run ./01-shm-write-read/reader
@@ -109,7 +109,7 @@ func run(ctx context.Context) error {
 	// Remove it. A reader that is attached keeps it until the reader detaches.
 	// Without this call the segment would stay until the machine restarts.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-	if e != nil && !segment.Removed(e) { // by somebody else, before
+	if e != nil && !segment.Removed(e) { // somebody else may remove it first
 		err = errors.Join(err,
 			fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e))
 	}

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestMain is the two processes of TestCalls, too: they have their system
-// calls stopped.
+// TestMain also runs as the two processes of TestCalls. The kernel stops them
+// at each system call.
 func TestMain(m *testing.M) {
 	if len(os.Args) != 3 || os.Args[1] != "-child" {
 		os.Exit(m.Run())
@@ -30,10 +30,10 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// The processes count the system calls that send and receive blocks. They
-// count right: the kernel, which stops them at each call, counts as many. That
-// takes time, in which the other process may do what it would have been woken
-// for: there are fewer calls than at full speed, but the counts must agree.
+// The processes count the system calls that send and receive blocks. The kernel
+// stops them at each call, and the test counts the stops: the counts must
+// agree. There are fewer calls than at full speed, because the other process
+// has more time to finish before anybody needs to sleep.
 func TestCalls(t *testing.T) {
 	where, err := placements()
 	if err != nil {
@@ -52,11 +52,11 @@ func TestCalls(t *testing.T) {
 					if err == nil && program < 0 {
 						t.Skip("needs to trace a process of its own")
 					}
-					// What cannot be otherwise, if all goes by messages.
+					// If all goes by messages, the number is certain.
 					wants := map[string]float64{"pipe": 2, "memory, semop": 4}
 					want, ok := wants[m.name]
-					// A signal of the Go runtime interrupts a call. It is made
-					// again, and then the kernel has counted it twice.
+					// If a signal of the Go runtime interrupts a call, it is
+					// made again, and the kernel stops at it twice.
 					again := kernel - program
 					if err == nil && (again < 0 || again > 0.05 ||
 						ok && program != want) {
@@ -72,15 +72,15 @@ func TestCalls(t *testing.T) {
 	}
 }
 
-// notCounted is the exit status of a child whose calls must not be stopped.
+// notCounted is the exit status of a child that may not install the filter.
 const notCounted = 77
 
-// stopAtCalls makes each system call of this thread a stop for who traces it.
-// That is before the call. PTRACE_SYSCALL would stop after it, too, and that
-// changes what is counted: whom a call has woken would answer before the
-// caller sleeps, and neither make the calls to sleep and to wake. See
-// SECCOMP_RET_TRACE in seccomp(2). Go's own calls go on: it wakes its other
-// threads with a private futex, and returns from signals.
+// stopAtCalls makes the kernel stop this thread before each system call, for
+// the process that traces it. PTRACE_SYSCALL would stop it after the call, too,
+// and that would change the numbers: a process that was just woken would answer
+// before this one sleeps, so neither would make a call to sleep or to wake. See
+// SECCOMP_RET_TRACE in seccomp(2). The Go runtime's own calls are not stopped:
+// it wakes its other threads with a private futex, and returns from signals.
 func stopAtCalls() error {
 	const private = 128 // FUTEX_PRIVATE_FLAG
 	const load, equal, set = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS,
@@ -109,14 +109,13 @@ func stopAtCalls() error {
 	return nil
 }
 
-// tracee is a process of which the main thread, which exchanges the blocks,
-// is traced.
+// tracee is a process whose main thread, which exchanges the blocks, is traced.
 type tracee struct{ marks, calls int }
 
-// countCalls runs the two processes under ptrace(2), which anybody may do with
-// children of his own, and returns how many system calls there were for each
-// message between the marks, by their count and by the kernel's. The first is
-// -1 where that is forbidden.
+// countCalls runs the two processes under ptrace(2). Every process may trace
+// its children. It returns how many system calls there were for each message
+// between the marks: by the processes' count, and by the kernel's. The first is
+// -1 where tracing is forbidden.
 func (p *pair) countCalls(cancel func()) (program, kernel float64, err error) {
 	tracees := map[int]*tracee{}
 	counted := true
@@ -141,7 +140,7 @@ func (p *pair) countCalls(cancel func()) (program, kernel float64, err error) {
 		}
 		t := tracees[pid]
 		if t == nil {
-			continue // a child that this process had before it was compare
+			continue // another child of this process
 		}
 		if !status.Stopped() {
 			left--

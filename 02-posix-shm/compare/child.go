@@ -25,8 +25,8 @@ type task struct {
 // calls counts the system calls that send and receive blocks.
 var calls int
 
-// usage is what was spent: CPU time by the process, the rest by the thread that
-// exchanges blocks.
+// usage is the CPU time of the process, and the context switches and system
+// calls of the thread that exchanges blocks.
 type usage struct {
 	CPU      time.Duration
 	Switches int
@@ -55,7 +55,7 @@ func runChild(ctx context.Context, text string) (err error) {
 	if t.Me == 1 {
 		exchange = work.answer
 	}
-	// The parent removes the object; but it may be dead.
+	// The parent removes the object, but it may be dead.
 	defer func() {
 		if err != nil {
 			m.remove(t.ID)
@@ -65,9 +65,9 @@ func runChild(ctx context.Context, text string) (err error) {
 		m.remove(t.ID)
 		os.Exit(1)
 	})()
-	// With a second processor Go's own looks at this thread are few: a thread
-	// in a system call would have the only one taken away, and back, each
-	// time.
+	// A thread must have one of the Go runtime's processors to run Go code. If
+	// there is only one, the runtime takes it from a thread in a system call,
+	// and the thread has to get it back each time. So have two.
 	runtime.GOMAXPROCS(2)
 	e, err := m.join(t.Me, t.ID)
 	if err != nil {

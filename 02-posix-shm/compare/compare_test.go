@@ -39,7 +39,7 @@ func TestQuantile(t *testing.T) {
 
 func TestBar(t *testing.T) {
 	for part, want := range map[float64]string{
-		0:          "▏", // nothing is for nothing
+		0:          "▏", // never empty
 		1.0 / 96:   "▏",
 		0.5:        "██████",
 		0.5 + 0.01: "██████▏",
@@ -61,7 +61,7 @@ func TestDigits(t *testing.T) {
 	}
 }
 
-// TestOneCore is not known if the kernel tells nothing of either CPU.
+// If the kernel tells nothing about one of the CPUs, the answer is not known.
 func TestOneCore(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -79,7 +79,7 @@ func TestOneCore(t *testing.T) {
 	}
 }
 
-// TestTable has figures as wide as they come: 100 columns are enough.
+// The widest possible figures fit into 100 columns.
 func TestTable(t *testing.T) {
 	wide := figures{Name: "System V queue", Median: 99999, P99: 999999,
 		CPU: 99999, Switches: 9999, Calls: 999, Copies: 2}
@@ -108,7 +108,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestBlock: what fill writes adds up, and no change of a word goes unseen.
+// The sum of what fill writes is sumOf, and a change of a word changes it.
 func TestBlock(t *testing.T) {
 	for _, b := range blocks(false) {
 		block := make([]byte, b.Size)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// placements are where the two processes run: both on one CPU, and, if this
-// process may use two, each on its own. See sched_setaffinity(2).
+// placements returns where the two processes run: both on one CPU, and, if this
+// process may use two CPUs, each on its own. See sched_setaffinity(2).
 func placements() ([]placement, error) {
 	var allowed unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
@@ -32,16 +32,17 @@ func placements() ([]placement, error) {
 	return all, nil
 }
 
-// siblings lists the CPUs which are threads of the core of this one; nothing
-// where that is not known. Virtual machines and containers may lack the file.
+// siblings returns the list of the CPUs that are threads of this CPU's core. It
+// is empty if that is not known. Virtual machines and containers may lack the
+// file.
 func siblings(cpu int) string {
 	list, _ := os.ReadFile(fmt.Sprintf("/sys/devices/system/cpu/cpu%d/"+
 		"topology/thread_siblings_list", cpu))
 	return strings.TrimSpace(string(list))
 }
 
-// oneCore tells by two such lists whether it is the same core; nil if that is
-// not known.
+// oneCore tells whether two such lists are of the same core. It is nil if that
+// is not known.
 func oneCore(a, b string) *bool {
 	if a == "" || b == "" {
 		return nil
@@ -49,7 +50,8 @@ func oneCore(a, b string) *bool {
 	return new(a == b)
 }
 
-// onCPU calls start with this thread on the CPU: what it starts stays there.
+// onCPU moves this thread to the CPU and calls start. A process that start
+// starts stays there.
 func onCPU(cpu int, start func() error) error {
 	var before, only unix.CPUSet
 	only.Set(cpu)

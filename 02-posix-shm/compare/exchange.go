@@ -9,16 +9,16 @@ import (
 	"unsafe"
 )
 
-// work is what the two processes do together: process 0 sends blocks of Size
-// bytes, up to Count of them and for up to Limit, and process 1 sends one
-// back for each, if Echo, or for all.
+// work is what the two processes do together. Process 0 sends blocks of Size
+// bytes, up to Count of them and for up to Limit. Process 1 sends one block
+// back for each of them, if Echo is set, or one at the end.
 type work struct {
 	Size, Count int
 	Limit       time.Duration
 	Echo        bool
 }
 
-// phase is what came of it, in one process.
+// phase is the result of one work, in one process.
 type phase struct {
 	Blocks     int
 	Took       time.Duration
@@ -26,7 +26,7 @@ type phase struct {
 	usage
 }
 
-// begin does the part of process 0. The last block says that it is the last.
+// begin does the part of process 0. The last block is marked as the last.
 func (w work) begin(e endpoint) (p phase, err error) {
 	start := time.Now()
 	var over atomic.Bool
@@ -82,7 +82,7 @@ func send(e endpoint, size int, number uint64, last bool) error {
 	return e.send(size)
 }
 
-// receive looks at every word of the block, before it gives its room back.
+// receive checks the sum of all words of the block. Then it releases the block.
 func receive(e endpoint, size int, number uint64) (last bool, err error) {
 	block, err := e.receive(size)
 	if err != nil {
@@ -96,7 +96,7 @@ func receive(e endpoint, size int, number uint64) (last bool, err error) {
 	return first&1 == 1, e.release()
 }
 
-// words are those of a block, which begins where a word may.
+// words returns the block as words. Every block is aligned.
 func words(block []byte) []uint64 {
 	return unsafe.Slice((*uint64)(unsafe.Pointer(&block[0])), len(block)/8)
 }
@@ -115,7 +115,7 @@ func sum(block []byte) (total uint64) {
 	return total
 }
 
-// sumOf is the sum of n words as fill writes them.
+// sumOf returns the sum of the n words that fill writes.
 func sumOf(first uint64, n int) uint64 {
 	return uint64(n)*first + uint64(n)*uint64(n-1)/2
 }

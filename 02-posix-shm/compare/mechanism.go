@@ -4,27 +4,27 @@ package main
 
 import "os"
 
-// An endpoint is how one of the two processes reaches the other. Where memory
-// is shared, room and receive return a part of it. Elsewhere they return memory
-// of this process, from which, or into which, the kernel copies.
+// An endpoint is how one of the two processes reaches the other. If the memory
+// is shared, room and receive return a part of it. If not, they return memory
+// of this process, and the kernel copies from it or into it.
 type endpoint interface {
-	room(size int) ([]byte, error)    // for the next block to be sent
-	send(size int) error              // the block that is in the room
-	receive(size int) ([]byte, error) // the next block
-	release() error                   // it, when it has been read
+	room(size int) ([]byte, error)    // memory for the next block to be sent
+	send(size int) error              // sends that block
+	receive(size int) ([]byte, error) // returns the next block
+	release() error                   // says that the block has been read
 }
 
 // A mechanism is a way between two processes.
 type mechanism struct {
 	name   string
-	copies int // of each byte, by the kernel; known, not measured
+	copies int // of each byte, by the kernel: not measured
 	create func() (objects, error)
 	join   func(me, id int) (endpoint, error) // in a child, 0 or 1
 	remove func(id int)
 }
 
-// objects are what a mechanism consists of. Descriptors of each process are
-// 3 and up there; what has none has an id.
+// objects are what the parent creates for a mechanism: the files of each
+// process, which are descriptors 3 and up there, or an object with an id.
 type objects struct {
 	files [2][]*os.File
 	id    int
@@ -49,7 +49,8 @@ var mechanisms = []mechanism{
 	{"POSIX queue", 2, createMQ, joinMQ, leave},
 }
 
-// leave removes nothing: the kernel does, when no process has the object open.
+// leave removes nothing. The kernel removes the object when no process has it
+// open.
 func leave(int) {}
 
 func mechanismNamed(name string) (mechanism, bool) {

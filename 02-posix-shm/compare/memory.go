@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	slots = 8       // blocks that are under way at the most
+	slots = 8       // blocks that are on the way, at most
 	most  = 1 << 20 // bytes of the largest block
 )
 
@@ -26,7 +26,8 @@ type shared struct {
 	data    [2][slots * most]byte
 }
 
-// control has what the two processes write in cache lines of its own.
+// control has the indices. What one process writes is in a cache line of its
+// own.
 type control struct {
 	put           atomic.Uint32 // blocks sent so far
 	receiverWaits atomic.Uint32 // 1 = wake it
@@ -36,8 +37,8 @@ type control struct {
 	_             [56]byte
 }
 
-// createMemory makes an object without a name: both processes inherit its
-// descriptor, and the kernel frees it with the last of them.
+// createMemory creates an object without a name. Both processes inherit its
+// descriptor. The kernel frees it when the last of them has ended.
 func createMemory() (objects, error) {
 	fd, err := unix.MemfdCreate("compare", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -120,9 +121,9 @@ func slot(data []byte, number uint32, size int) []byte {
 	return data[from : from+size]
 }
 
-// joinSpin is an endpoint that looks until the index has moved. On a CPU that
-// the other needs, too, it would look in vain for all of its time slice, some
-// milliseconds. So after a thousand looks it lets others have the CPU.
+// joinSpin is an endpoint that looks until the index has moved. If the other
+// process needs the same CPU, it would look in vain for its whole time slice,
+// some milliseconds. So after a thousand looks it gives the CPU away.
 func joinSpin(me, _ int) (endpoint, error) {
 	r, err := joinRing(me)
 	if err != nil {
@@ -163,7 +164,7 @@ func joinFutex(me, _ int) (endpoint, error) {
 	return r, nil
 }
 
-const futexWait, futexWake = 0, 1 // not private: other processes share it
+const futexWait, futexWake = 0, 1 // not private: two processes share it
 
 func futex(word *atomic.Uint32, operation uintptr, value uint32,
 	limit *unix.Timespec) {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Pdeathsig is sent when the thread ends that started the child: so it is the
-// main thread.
+// The kernel sends the signal of Pdeathsig when the thread that started the
+// child ends. So the main thread starts the children.
 func init() { runtime.LockOSThread() }
 
 // A pair is the two processes, ready to be started.
@@ -28,8 +28,9 @@ type pair struct {
 	cpus [2]int
 }
 
-// newPair prepares this program to be started twice, as in lesson 05. Ctrl-C
-// is for the parent alone; its end, however it comes, ends the children.
+// newPair prepares two processes that run this program, as in lesson 05. Only
+// the parent gets Ctrl-C. When the parent ends, even if it is killed, the
+// children end, too.
 func newPair(ctx context.Context, m mechanism, o objects, cpus [2]int,
 	works []work) (*pair, error) {
 	self, err := os.Executable()
@@ -45,7 +46,7 @@ func newPair(ctx context.Context, m mechanism, o objects, cpus [2]int,
 		cmd := exec.CommandContext(ctx, self, "-child", string(text))
 		cmd.Args[0] = os.Args[0]
 		cmd.Stdout, cmd.Stderr = &p.outs[me], os.Stderr
-		// Built with -race, it would wait for a second at its end.
+		// A program built with -race would wait for a second at its end.
 		cmd.Env = append(os.Environ(), "GORACE=atexit_sleep_ms=0")
 		cmd.ExtraFiles = o.files[me]
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true,
@@ -59,7 +60,8 @@ func (p *pair) start(me int) error {
 	return onCPU(p.cpus[me], p.cmds[me].Start)
 }
 
-// run starts the two, and waits for both. If one fails it ends the other.
+// run starts the two processes, and waits for both. If one fails, it ends the
+// other.
 func (p *pair) run(cancel func()) (phases [2][]phase, err error) {
 	ended := make(chan error, len(p.cmds))
 	for me, cmd := range p.cmds {
@@ -88,7 +90,7 @@ func (p *pair) run(cancel func()) (phases [2][]phase, err error) {
 	return phases, err
 }
 
-// results reads what the two have printed at their end.
+// results reads what the two processes have printed.
 func (p *pair) results(phases *[2][]phase) (err error) {
 	for me := range phases {
 		if err == nil {
@@ -111,9 +113,9 @@ func (m mechanism) measure(ctx context.Context, cpus [2]int, quick bool) (
 	return f, err
 }
 
-// pair makes new objects for two processes, and removes them after use. The
-// children do it if this process is killed; in the moment before they run,
-// nobody does.
+// pair creates new objects for two processes, and removes them after use. If
+// this process is killed, the children remove them. In the moment before the
+// children run, nobody does.
 func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 	do func(p *pair, cancel func()) error) error {
 	o, err := m.create()
@@ -122,7 +124,8 @@ func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 	}
 	defer o.close()
 	defer m.remove(o.id)
-	// Far longer than all limits together: only who was stopped takes it.
+	// This is far longer than all limits together. Only a stopped process takes
+	// so long.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	p, err := newPair(ctx, m, o, cpus, works)

@@ -11,16 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// piece is how much of a block a message of a queue holds: the limit that an
-// ordinary user meets. See msgmax in proc_sys_kernel(5) and msgsize_max in
+// piece is how many bytes of a block go into one message of a queue. It is the
+// limit for ordinary users. See msgmax in proc_sys_kernel(5) and msgsize_max in
 // mq_overview(7).
 const piece = 8192
 
 // queue is an endpoint of a message queue. A block that is larger than a
 // message may be goes in pieces, through put and get. A System V message has
-// its type in the 8 bytes before it; so has each piece, where the last one was.
+// its type in the 8 bytes before its text. For each piece but the first these
+// are the last 8 bytes of the piece before it.
 type queue struct {
-	out, in []byte // from 8 on: a block; in has room for the longest message
+	out, in []byte // a block from byte 8 on; in has room for one piece more
 	put     func(message []byte) unix.Errno
 	get     func(message []byte) (n int, errno unix.Errno)
 }
@@ -48,7 +49,7 @@ func (q *queue) send(size int) error {
 
 func (q *queue) receive(size int) ([]byte, error) {
 	for done := 0; done < size; {
-		last := [8]byte(q.in[done:])
+		last := [8]byte(q.in[done:]) // get writes the type over these bytes
 		calls++
 		n, errno := q.get(q.in[done : 8+done+piece])
 		copy(q.in[done:], last[:])
@@ -63,8 +64,8 @@ func (q *queue) receive(size int) ([]byte, error) {
 
 func (q *queue) release() error { return nil }
 
-// createQueue makes a System V queue, for both directions: a message's type
-// says which. See msgget(2).
+// createQueue creates one System V queue for both directions. The type of a
+// message tells its direction. See msgget(2).
 func createQueue() (o objects, err error) {
 	id, _, errno := unix.Syscall(unix.SYS_MSGGET, unix.IPC_PRIVATE,
 		unix.IPC_CREAT|0o600, 0)
@@ -97,7 +98,7 @@ func joinQueue(me, id int) (endpoint, error) {
 	return q, nil
 }
 
-// createMQ makes two POSIX queues, one for each direction, and removes their
+// createMQ creates two POSIX queues, one for each direction, and removes their
 // names: the descriptors are enough. See mq_open(3).
 func createMQ() (o objects, err error) {
 	for me := range 2 {
@@ -125,7 +126,7 @@ func createMQ() (o objects, err error) {
 	return o, nil
 }
 
-// joinMQ: the order of the descriptors is that of joinPipes.
+// joinMQ has its descriptors in the same order as joinPipes.
 func joinMQ(me, _ int) (endpoint, error) {
 	q := newQueue()
 	out, in := uintptr(3+me), uintptr(4-me)

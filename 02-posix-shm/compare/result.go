@@ -15,8 +15,8 @@ type result struct {
 	Placements []placement `json:"placements"`
 }
 
-// block says how often a block of a size was to be sent. Machines with much
-// else to do may get less done: see figures.
+// block says how often a block of one size should be sent. A busy machine may
+// send fewer: see figures.
 type block struct {
 	Size  int           `json:"size"`  // bytes
 	Count int           `json:"count"` // each time
@@ -32,8 +32,8 @@ type placement struct {
 	Mechanisms []figures `json:"mechanisms"`
 }
 
-// figures are those of a mechanism. A message is a block of a round trip,
-// there or back; what it cost is the sum of both processes.
+// figures are the results of one mechanism. A message is a block of a round
+// trip, there or back. Its cost is the sum of both processes.
 type figures struct {
 	Name       string       `json:"name"`
 	RoundTrips int          `json:"round_trips"`
@@ -46,7 +46,7 @@ type figures struct {
 	Throughput []throughput `json:"throughput"`
 }
 
-// throughput is that of blocks of a size.
+// throughput is the result for blocks of one size.
 type throughput struct {
 	Size  int     `json:"size"`     // bytes
 	Count int     `json:"count"`    // all times together
@@ -77,8 +77,8 @@ func roundTrips(quick bool) work {
 	return work{smallest, 4000, 300 * time.Millisecond, true}
 }
 
-// works is what a pair of processes does: round trips to warm up, those that
-// are measured, and then each size so many times.
+// works returns what a pair of processes does: round trips to warm up, the
+// round trips that are measured, and then blocks of each size.
 func works(quick bool) []work {
 	trips := roundTrips(quick)
 	all := []work{{smallest, 100, trips.Limit / 10, true}, trips}
@@ -122,8 +122,8 @@ func (m mechanism) summarize(works []work, phases [2][]phase) figures {
 
 func microseconds(d time.Duration) float64 { return d.Seconds() * 1e6 }
 
-// quantile is the least of the values that is not less than the part q of
-// them, such as 0.5 for the median of an odd number. It sorts them.
+// quantile returns the smallest of the values that is at least as large as the
+// part q of them. 0.5 gives the median. It sorts the values.
 func quantile[T time.Duration | float64](values []T, q float64) T {
 	slices.Sort(values)
 	return values[max(0, int(math.Ceil(q*float64(len(values))))-1)]

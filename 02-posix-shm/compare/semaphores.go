@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// semMemory is an endpoint of shared memory with System V semaphores, the way
-// of lesson 03: of each direction's two, one counts free slots, one full ones.
+// semMemory is an endpoint of shared memory with System V semaphores, as in
+// lesson 03. Each direction has two: one counts free slots, one full slots.
 type semMemory struct {
 	set             int
 	outData, inData []byte
@@ -75,8 +75,8 @@ func (m *semMemory) release() error {
 	return semop(m.set, 2*(1-m.me)+freeSlots, 1)
 }
 
-// semop adds op to semaphore num, and waits if it would be negative. A signal
-// interrupts it, and Go's own come at any time. See semop(2).
+// semop adds op to semaphore num, and waits if the value would become negative.
+// Signals of the Go runtime may interrupt it at any time. See semop(2).
 func semop(set int, num, op int16) error {
 	operation := struct{ num, op, flag int16 }{num, op, 0}
 	for {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stream is an endpoint that is read and written: the kernel copies a block
-// twice, into its own memory and out of it. The calls block, and no poller of
-// Go's is between them and the kernel.
+// stream is an endpoint that is read and written. The kernel copies a block
+// twice, into its own memory and out of it. The calls go straight to the
+// kernel, not through Go's poller.
 type stream struct {
 	out, in         int // descriptors
 	outData, inData []byte
@@ -56,7 +56,7 @@ func (s *stream) receive(size int) ([]byte, error) {
 
 func (s *stream) release() error { return nil }
 
-// createPipes makes two, since a pipe has one direction. See pipe(2).
+// createPipes creates two pipes, since a pipe has one direction. See pipe(2).
 func createPipes() (o objects, err error) {
 	for me := range 2 {
 		var fds [2]int
@@ -72,8 +72,8 @@ func createPipes() (o objects, err error) {
 	return o, nil
 }
 
-// joinPipes: the first process got what it writes to first, the other what
-// it reads from.
+// joinPipes opens nothing. Process 0 writes to descriptor 3 and reads from 4.
+// Process 1 writes to 4 and reads from 3.
 func joinPipes(me, _ int) (endpoint, error) { return newStream(3+me, 4-me) }
 
 func joinSocket(_, _ int) (endpoint, error) { return newStream(3, 3) }
@@ -85,7 +85,7 @@ func sockets(fds [2]int) (o objects) {
 	return o
 }
 
-// createUnix makes a pair of connected sockets. See socketpair(2).
+// createUnix creates a pair of connected sockets. See socketpair(2).
 func createUnix() (objects, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX,
 		unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

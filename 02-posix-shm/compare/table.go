@@ -37,7 +37,7 @@ of both processes together. Queues get blocks in pieces of 8 KiB, the most ` +
 	`that a message may be.
 `
 
-// cut tells whether a limit of time was met.
+// cut tells whether a time limit has cut a measurement short.
 func (r result) cut() bool {
 	for _, p := range r.Placements {
 		for _, m := range p.Mechanisms {
@@ -85,7 +85,7 @@ func (p placement) print(stdout io.Writer) error {
 	return err
 }
 
-// digits writes a number with three digits that count.
+// digits writes a number with two decimals, or fewer if it is large.
 func digits(f float64) string {
 	switch {
 	case f < 9.995:
@@ -96,7 +96,8 @@ func digits(f float64) string {
 	return fmt.Sprintf("%.0f", f)
 }
 
-// bar draws a part of barWidth, to an eighth of a column, and no less.
+// bar draws a part of barWidth, in steps of an eighth of a column. It is never
+// empty.
 func bar(part float64) string {
 	eighths := max(1, int(part*barWidth*8+0.5))
 	b := strings.Repeat("█", eighths/8)

@@ -1,12 +1,12 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Large shares a megabyte with as many processes as are started: the first
-// initialises it, each says how many there are, the last removes it.
+// Large shares a megabyte among all processes that run it. The first process
+// initialises it, each prints how many there are, and the last removes it.
 //
 //	terminal 1$ go run ./02-posix-shm/large
 //	terminal 2$ go run ./02-posix-shm/large
 //
-// Some of them may be killed in between. See mmap(2), flock(2), fcntl(2).
+// Some of them may be killed. See mmap(2), flock(2) and fcntl(2).
 package main
 
 import (
@@ -69,8 +69,8 @@ func run(ctx context.Context) (err error) {
 		return err
 	}
 
-	// At the end, however it comes, remove it if nobody else has it. The
-	// kernel knows: process_count is too high once a process was killed.
+	// At the end, even after an error, remove it if no other process has it.
+	// Ask the kernel: process_count is too high once a process was killed.
 	defer func() {
 		last, e := isLast(fd)
 		if last {
@@ -86,8 +86,8 @@ func run(ctx context.Context) (err error) {
 		unix.Close(fd) // unlocks it, too
 	}()
 
-	// Give it a size, and memory. It may have the size, and no memory yet: in
-	// a full /dev/shm the first touch would then kill the program.
+	// Give it a size, and memory. It may have the size, but no memory yet. Then
+	// in a full /dev/shm the first access would kill the program.
 	err = unix.Fallocate(fd, 0, 0, size)
 	for err == unix.EINTR { // a signal has interrupted the call: call again
 		err = unix.Fallocate(fd, 0, 0, size)
@@ -97,15 +97,15 @@ func run(ctx context.Context) (err error) {
 			size, err)
 	}
 
-	// Map it. MAP_POPULATE: all the pages now, not one at each first touch.
+	// Map it. MAP_POPULATE: all the pages now, not one at each first access.
 	mem, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_SHARED|unix.MAP_POPULATE)
 	if err != nil {
 		return fmt.Errorf("mmap %s: %w", *name, err)
 	}
 
-	// Unmap it after an error or a fault, too: as long as it is mapped here, no
-	// other process is the last. Deferred calls run last to first, so this runs
+	// Unmap it after an error or a fault, too. As long as it is mapped here, no
+	// process is the last. Deferred calls run last to first, so this runs
 	// before the removal. After the Munmap below it does nothing.
 	defer unix.Munmap(mem)
 

@@ -24,9 +24,9 @@ type shared struct {
 	Data  [size - 12]byte // offset 12: text, ends with NUL
 }
 
-// lock locks the object that open(2) has opened, unless that has failed with
-// err. EAGAIN: open it again. A process that waits for the lock has it closed,
-// or the last one would never be alone.
+// lock locks the object that open(2) has opened, unless open has failed with
+// err. EAGAIN means: open it again. A process keeps the object closed while it
+// waits for the lock. Otherwise the last process would never be alone.
 func lock(ctx context.Context, fd int, err error) error {
 	if err == nil {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
@@ -50,8 +50,8 @@ func lock(ctx context.Context, fd int, err error) error {
 	}
 }
 
-// isFirst tells whether nobody else has the object. A count above 0 is then
-// what killed processes have left.
+// isFirst tells whether no other process has the object. If the count is above
+// 0 all the same, some processes were killed.
 func isFirst(shared *shared, fd int) (bool, error) {
 	n := shared.Count.Load()
 	if n == 0 {
@@ -68,9 +68,10 @@ func isFirst(shared *shared, fd int) (bool, error) {
 	return err == nil, err
 }
 
-// isLast locks the object and tells whether nobody else has it. This process
-// then has the lease: nobody opens the object until it is closed. Of two that
-// leave at once without the lock, each would find the other still there.
+// isLast locks the object and tells whether no other process has it. Then this
+// process has the lease: no other can open the object until this one closes
+// it. Without the lock, two processes that leave at once would each find the
+// other still there.
 func isLast(fd int) (bool, error) {
 	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	for try := 0; err != nil && try < 100; try++ {
@@ -78,8 +79,8 @@ func isLast(fd int) (bool, error) {
 		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 	}
 	if err == unix.EAGAIN {
-		// A process that has it for so long will leave after us, so it will
-		// remove the object.
+		// A process that has the lock for so long will leave after us. So it
+		// will remove the object.
 		return false, nil
 	} else if err != nil {
 		return false, fmt.Errorf("flock %s: %w", *name, err)

@@ -15,8 +15,9 @@ import (
 const pollInterval = 10 * time.Millisecond
 
 // RemoveLeftover removes the object if a killed program left it: no process
-// has it. It is no error if there is none. One that is in use must stay: its
-// last users have 2 s to leave, and its maker has 2 s to give it a size.
+// has it. If there is no object, that is no error. An object in use must stay,
+// but RemoveLeftover waits for up to 2 s. In this time the last users may
+// leave, or the creator may give it a size.
 func RemoveLeftover(ctx context.Context, name string, size int64) error {
 	path, err := Path(name)
 	if err != nil {
@@ -45,11 +46,11 @@ func RemoveLeftover(ctx context.Context, name string, size int64) error {
 	}
 }
 
-// removeUnused removes the object that fd is. EAGAIN: not now.
+// removeUnused removes the object that is open as fd. EAGAIN means: not now.
 func removeUnused(fd int, name, path string, late bool) error {
-	// Of several programs that want to remove it, one gets the lease. What
-	// follows is done while it has it: no other can remove this object, and
-	// put a new one in its place, which this one would remove in turn.
+	// If several programs want to remove it, only one gets the lease, and
+	// removes it while it has the lease. So no other program can remove this
+	// object first and create a new one, which this one would then remove.
 	if err := Lease(fd, name); err != nil {
 		return err
 	}
@@ -67,8 +68,9 @@ func removeUnused(fd int, name, path string, late bool) error {
 	return nil
 }
 
-// Wait waits until some process has an object of this size, and says so once.
-// It looks three times, lest it takes another that only looks for its user.
+// Wait waits until some process has an object of this size, and says once that
+// it waits. It looks three times: a process that has the object for an instant
+// may only be looking, too.
 func Wait(ctx context.Context, name string, size int64) error {
 	path, err := Path(name)
 	if err != nil {
@@ -114,10 +116,11 @@ func inUse(name, path string, size int64) (bool, error) {
 	if err = Lease(fd, name); err == unix.EAGAIN {
 		return true, nil
 	}
-	return false, err // without an error nobody has it: it is a leftover
+	return false, err // without an error it is a leftover: no process has it
 }
 
-// pause waits for a moment, and not in step with others who look.
+// pause waits for a short random time, so that two processes do not always look
+// at the same moment.
 func pause(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

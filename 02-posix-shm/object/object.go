@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Package object is what the programs of this lesson share: is the file of a
-// name one of our objects, and does any other process have it?
+// Package object holds what the programs of this lesson share. Is the file of a
+// name one of our objects? Does any other process have it?
 package object
 
 import (
@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Careful are flags for open(2) in /dev/shm, where every user may make files:
-// a symbolic link is not followed, nor does a FIFO keep the call waiting.
+// Careful are flags for open(2) in /dev/shm, where every user may create files.
+// With them open follows no symbolic link, and does not wait at a FIFO.
 const Careful = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 
-// Cure says what helps when an object cannot be made.
+// Cure says what helps when an object cannot be created.
 const Cure = "\n/dev/shm must be a writable tmpfs with room: see df -h " +
 	"/dev/shm, df -i /dev/shm and mount"
 
-// Path is the file that the object is: shm_open(3) is open(2) of it.
+// Path returns the path of an object's file: shm_open(3) is open(2) of it.
 func Path(name string) (string, error) {
 	file, ok := strings.CutPrefix(name, "/")
 	if !ok || file == "" || file == "." || file == ".." || len(file) > 254 ||
@@ -32,9 +32,9 @@ func Path(name string) (string, error) {
 	return "/dev/shm/" + file, nil
 }
 
-// Check tells whether open(2), of which it gets the results, has opened an
-// object of this user that has this size, or is empty yet. ENOENT: there is
-// none. EAGAIN: open it again. After an error it is closed.
+// Check gets the results of open(2). It tells whether open has opened an object
+// of this user that has this size, or is still empty. ENOENT means that there
+// is none. EAGAIN means: open it again. After an error the object is closed.
 func Check(fd int, err error, name string, size int64) error {
 	path, _ := Path(name)
 	var st unix.Stat_t
@@ -56,7 +56,7 @@ func Check(fd int, err error, name string, size int64) error {
 			"programs a name of your own: -name %s-%d", name, unix.EEXIST,
 			st.Uid, name, os.Geteuid())
 	case err == unix.EACCES && found && st.Mode&0o600 != 0o600:
-		// Our own, made under umask 777, say. Open it, and ask who has it.
+		// Our own, created under umask 777, say. Let us open it again.
 		if err = unix.Chmod(path, 0o600); err == nil {
 			err = unix.EAGAIN
 		}
@@ -83,9 +83,9 @@ func HasName(fd int) bool {
 }
 
 // Lease takes a write lease of the object. The kernel grants it only if no
-// other process has the object open or mapped, in whatever language it is
-// written, and if one has, the error is EAGAIN. Until the lease is given back,
-// nobody can open the object. See F_SETLEASE in fcntl(2).
+// other process has the object open or mapped. If one has, the error is EAGAIN.
+// Until the lease is given back, no other process can open the object. See
+// F_SETLEASE in fcntl(2).
 func Lease(fd int, name string) error {
 	_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_WRLCK)
 	for err == unix.EINTR {
@@ -105,8 +105,8 @@ func GiveBack(fd int) {
 	unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
 }
 
-// LeaseSoon asks for the lease ten times: another process may have opened the
-// object for an instant, only to look at it.
+// LeaseSoon asks for the lease up to ten times: another process may have opened
+// the object for an instant, only to look at it.
 func LeaseSoon(fd int, name string) (err error) {
 	for range 10 {
 		if err = Lease(fd, name); err == nil {

@@ -1,7 +1,7 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Reader prints the greeting that the program in the directory above has put
-// into a shared memory object.
+// Reader prints the greeting that the program in the directory above has
+// written into a shared memory object.
 //
 //	terminal 1$ go run ./02-posix-shm
 //	terminal 2$ go run ./02-posix-shm/reader
@@ -54,7 +54,7 @@ func run(ctx context.Context) (err error) {
 	debug.SetPanicOnFault(true)
 	defer object.Fault(*name, &err)
 
-	// Wait until a program has created the object, and runs.
+	// Wait until there is an object, and the program that created it runs.
 	if err := object.Wait(ctx, *name, size); err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func run(ctx context.Context) (err error) {
 	}
 
 	// It is full of zeros until the text is written. The order counts: first
-	// ask whether anybody else has it, then look, so no text is overlooked.
+	// ask whether another process has it, then look. So no text is missed.
 	text := ""
 	for {
 		alone := object.Lease(fd, *name) == nil
@@ -86,7 +86,7 @@ func run(ctx context.Context) (err error) {
 		if text = string(line); text != "" {
 			break
 		} else if alone {
-			return fmt.Errorf("%s: its maker ended without a word", *name)
+			return fmt.Errorf("%s: its creator ended without a word", *name)
 		}
 		select {
 		case <-ctx.Done():

@@ -11,7 +11,7 @@ import (
 	"unsafe"
 )
 
-// peers are what the other process of a benchmark does.
+// peers are the functions that the other process of a benchmark can run.
 var peers = map[string]func(mem []byte) error{
 	"pop":   popAll,
 	"push":  pushAll,
@@ -224,8 +224,8 @@ func spinUntil(word *atomic.Uint32, value uint32) error {
 
 func sleepUntil(word *atomic.Uint32, value uint32) {
 	if value%512 == 0 {
-		// If a goroutine has not been through the scheduler for 10 ms, the
-		// Go runtime looks after it every 20 µs, which on one CPU is expensive.
+		// If a goroutine does not call the scheduler for 10 ms, the Go runtime
+		// looks at it every 20 µs. On one CPU that is expensive.
 		runtime.Gosched()
 	}
 	for word.Load() != value {

@@ -27,10 +27,11 @@ func MapHuge(fd int) []byte {
 	return mem
 }
 
-// mapHuge does it. MAP_HUGETLB, which the tutorial tries, never works for a
-// file in tmpfs. It works to map the file where a huge page may begin, and to
-// ask the kernel to gather its pages into one; the file may be shorter than
-// that. See MADV_COLLAPSE in madvise(2), Linux 6.1.
+// mapHuge maps the object in a huge page. MAP_HUGETLB, which the tutorial
+// tries, never works for a file in tmpfs. Another way works. It maps the file
+// where a huge page may begin, and asks the kernel to gather the file's pages
+// into one huge page. The file may be shorter than that. See MADV_COLLAPSE in
+// madvise(2), since Linux 6.1.
 func mapHuge(fd int) ([]byte, error) {
 	base, err := unix.MmapPtr(-1, 0, nil, 2*hugePage, unix.PROT_NONE,
 		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
@@ -55,8 +56,9 @@ func mapHuge(fd int) ([]byte, error) {
 	return mem, nil
 }
 
-// inHugePage looks the mapping up in /proc/self/smaps, which some kernels
-// lack: then it is not known, and as good as not so. See proc(5).
+// inHugePage returns nil if /proc/self/smaps says that the mapping is in a huge
+// page. Some kernels lack the file: then it is not known, and counts as no. See
+// proc(5).
 func inHugePage(at uintptr) error {
 	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {

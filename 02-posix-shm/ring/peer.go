@@ -40,22 +40,22 @@ func fcntlLock(fd, command int, line Line) (found int16, err error) {
 	return lock.Type, err
 }
 
-// A checker tells why nothing more can come from the other process, and nil
-// if it can.
+// A checker returns an error that says why nothing more can come from the other
+// process, or nil if something can.
 type checker interface{ Check() error }
 
-// A Peer is the other process, as its lock and the lease tell of it.
+// A Peer is the other process. Its lock and the lease tell whether it runs.
 type Peer struct {
 	who, name string
 	fd        int
-	line      Line           // which it locks
-	locks     *atomic.Uint32 // 1: it has locked it
-	index     *atomic.Uint32 // above 0: it has done something
+	line      Line           // the line that it locks
+	locks     *atomic.Uint32 // 1: it has locked the line
+	index     *atomic.Uint32 // above 0: it has put or taken something
 	met, said bool
 }
 
-// NewPeer returns the peer of the process that has locked the line own, and
-// says in the object that it has: a program in C may not.
+// NewPeer returns the peer of this process, which has locked the line own. It
+// stores in the object that this process locks: a C program may not lock.
 func (s *Shared) NewPeer(fd int, name string, own Line) *Peer {
 	if own == ProducerLine {
 		s.producerLocks.Store(1)
@@ -67,12 +67,12 @@ func (s *Shared) NewPeer(fd int, name string, own Line) *Peer {
 		locks: &s.producerLocks, index: &s.ProducerIndex, met: true}
 }
 
-// Check implements checker. It says once that nobody has come yet.
+// Check implements checker. If no peer has come yet, it says so once.
 func (p *Peer) Check() error {
 	// First look at what the peer has written, then ask for the lease. A peer
 	// that has written something had the object open. If the lease is granted
-	// after that, the peer has ended. In the other order it might come between
-	// the two steps, and would be taken for dead.
+	// after that, the peer has ended. In the other order, a peer that comes
+	// between the two steps would be taken for dead.
 	locks := p.locks.Load() == 1
 	p.met = p.met || locks || p.index.Load() > 0
 	err := object.Lease(p.fd, p.name)
@@ -99,9 +99,9 @@ func (p *Peer) Check() error {
 const cacheLineFile = "/sys/devices/system/cpu/cpu0/cache/index0/" +
 	"coherency_line_size"
 
-// CacheLine is the kernel's figure, from a file that virtual machines and
-// containers may lack. Without a plausible one it is 64, by which the layout
-// keeps the indices apart.
+// CacheLine returns the size of a cache line in bytes, from a file of the
+// kernel. Virtual machines and containers may lack the file. Then, or if the
+// number is not plausible, it is 64: the distance between the two indices.
 func CacheLine() int {
 	text, err := os.ReadFile(cacheLineFile)
 	n, bad := strconv.Atoi(strings.TrimSpace(string(text)))

@@ -5,13 +5,14 @@
 // other's. The indices are in different cache lines: in one line, every store
 // of one process would take the line from the other.
 //
-// The flags are in the same lines as the indices, which costs nothing while
-// both processes are awake. The producer reads the flag beside its index after
-// each store, and so finds both in one line. The consumer writes that flag only
-// when it goes to sleep and wakes up. The other line is used the same way.
+// Beside each index is a flag, which says that the other process sleeps. This
+// costs nothing while both processes are awake. The producer reads the flag
+// after each store of its index, and finds both in one line. The consumer
+// writes that flag only when it goes to sleep and when it wakes up. The other
+// line is used the same way.
 //
-// The indices run on and wrap at 2³²; item k is in slot k & 1023. The ring is
-// empty when they are equal, full when they are 1024 apart.
+// The indices count on, and wrap only at 2³². Item k is in slot k & 1023. The
+// ring is empty if they are equal, and full if they are 1024 apart.
 package ring
 
 import (
@@ -69,7 +70,8 @@ func NewProducer(ring *Shared, peer checker) *Producer {
 
 // Push puts items in, as many at a time as there is room for, and waits for
 // room if there is none. One atomic store publishes what has been put in. On
-// x86 it takes as long as 20 plain ones, so it pays to push many at a time.
+// x86 it takes as long as 20 plain stores. So it is faster to push many items
+// at a time.
 func (p *Producer) Push(ctx context.Context, items []int32) error {
 	for len(items) > 0 {
 		if p.next == p.limit {
@@ -130,9 +132,9 @@ func NewConsumer(ring *Shared, peer checker) *Consumer {
 	return &Consumer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
 }
 
-// Pop takes out as many items as there are and fit, at least one, for which
-// it waits if there is none. Their slots go back to the producer with the next
-// Pop, or with Release: so an answer to an item need not wait for that.
+// Pop takes out as many items as there are and as fit into the slice. If there
+// is none, it waits for one. Their slots go back to the producer with the next
+// Pop, or with Release. So a program can answer an item before that.
 func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
 	c.Release()
 	if c.next == c.limit {

@@ -38,7 +38,7 @@ type gone struct{}
 
 func (gone) Check() error { return errGone }
 
-// start is a ring of which so many items have been put and taken.
+// start returns an empty ring with both indices at index.
 func start(index uint32) *Shared {
 	s := new(Shared)
 	s.ProducerIndex.Store(index)
@@ -124,7 +124,7 @@ func TestSlices(t *testing.T) {
 	}
 }
 
-// Nothing waits for ever: not for a dead peer, nor after the end of ctx.
+// No call waits for ever if the peer is dead, or after ctx has ended.
 func TestEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s := start(7)
@@ -150,8 +150,8 @@ func TestEnds(t *testing.T) {
 	}
 }
 
-// Whatever the indices in the object are, there is an error, or items that
-// lie in the buffer; nothing panics.
+// Whatever the indices in the object are, Push and Pop return an error, or use
+// only slots of the buffer. Nothing panics.
 func FuzzIndices(f *testing.F) {
 	f.Add(uint32(0), uint32(0))
 	f.Add(uint32(1024), uint32(0))

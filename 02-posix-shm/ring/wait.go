@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxSleep = 100 * time.Millisecond // then look whether the peer lives
+	maxSleep = 100 * time.Millisecond // then ask whether the peer runs
 
 	// How often to look before sleeping. All looks together take at most some
 	// 100 µs. To wake a process on another CPU takes less.
@@ -23,21 +23,21 @@ const (
 type waiter struct {
 	peer    checker
 	spins   int // looks before the next sleep
-	crowded int // how often not to give the CPU away
+	crowded int // how many calls of yield do nothing from now on
 }
 
 // wait waits until the index is no longer old, and returns it. First it
 // looks again and again, which is fast if the peer runs on another CPU. Then
 // it gives the CPU away (see yield.go), which is fast if the peer wants this
 // one. Then it sleeps until the peer wakes it, but not for long: a peer in C
-// may wake nobody, and a dead one cannot.
+// may wake nobody, and a dead peer cannot.
 //
 // How long should it look before it sleeps? If the two run on different CPUs,
 // looking is faster: a process that sleeps has to be woken, and meanwhile the
 // other finds nothing to do and falls asleep, too. If they share one CPU,
 // looking is lost time: the peer can only run when this process stops. A waiter
 // cannot know which is so. It learns: if the index moved while it looked, it
-// looks twice as often the next time, and else half as often.
+// looks twice as often the next time. If not, it looks half as often.
 func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 	waits *atomic.Uint32) (uint32, error) {
 	for range w.spins {

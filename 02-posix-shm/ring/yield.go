@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// yield gives the CPU away once. The kernel lets the processes run that wait
-// for this CPU: if the peer is the only one, this is the fastest way to it. If
-// yield takes long, there are others. Then it is faster to sleep: the kernel
-// runs a process that has just been woken before those. So the next 1000 calls
-// do nothing. See sched_yield(2).
+// yield gives the CPU away once. The kernel runs the processes that wait for
+// this CPU. If only the peer waits, this is the fastest way to let it run. If
+// yield takes long, others wait, too. Then it is faster to sleep: the kernel
+// runs a process that has just been woken before the others. So the next 1000
+// calls of yield do nothing. See sched_yield(2).
 func (w *waiter) yield() {
 	if w.crowded > 0 {
 		w.crowded--

@@ -6,8 +6,8 @@
 //	terminal 1$ go run ./03-producer-consumer/producer
 //	terminal 2$ go run ./03-producer-consumer/consumer
 //
-// It may start first. If it misses a message, it fails and says which. See
-// shmget(2), shmop(2) and shmctl(2).
+// The consumer may start first. If it misses a message, it fails and says
+// which. See shmget(2), shmop(2) and shmctl(2).
 package main
 
 import (
@@ -73,7 +73,7 @@ func run(ctx context.Context) error {
 	// Attach it, for reading only.
 	mem, err := unix.SysvShmAttach(shmid, 0, unix.SHM_RDONLY)
 	if segment.Removed(err) {
-		return run(ctx) // the same: wait for the next
+		return run(ctx) // the producer has removed it: wait for the next
 	} else if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
@@ -94,10 +94,10 @@ func run(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
 	}
 
-	// Remove it. But if this failed and the producer runs, that removes it.
+	// Remove it. After an error the producer does that, if it still runs.
 	if err == nil || gone {
 		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-		if e != nil && !segment.Removed(e) { // by the producer
+		if e != nil && !segment.Removed(e) { // the producer may be faster
 			e = fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
 			err = errors.Join(err, e)
 		}
@@ -112,8 +112,8 @@ func run(ctx context.Context) error {
 func consume(ctx context.Context, shared *message.Shared, shmid int,
 	producer int32) error {
 	for last := int64(0); last < int64(*messages); {
-		// The message is read last, so the consumer misses none that was sent
-		// before the producer ended.
+		// The order counts. The message is read last, so the consumer misses
+		// none that was sent before the producer ended.
 		gone := segment.Gone(shmid, producer)
 		number, text, ok := shared.Get()
 		switch n := int64(number); {
@@ -125,7 +125,7 @@ func consume(ctx context.Context, shared *message.Shared, shmid int,
 			return fmt.Errorf("message %d came after message %d: those "+
 				"between are missed", n, last)
 		case gone:
-			return fmt.Errorf("segment %d: its producer, pid %d, ended before "+
+			return fmt.Errorf("segment %d: the producer, pid %d, ended before "+
 				"it was done", shmid, producer)
 		default:
 			if err := segment.Pause(ctx, segment.PollInterval); err != nil {

@@ -1,8 +1,8 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Package message is what the producer and the consumer agree on: a message in
-// shared memory, its number, and a flag that says that it is ready. Nothing
-// tells the producer that it was read: a consumer that is too slow misses
+// Package message holds what the producer and the consumer agree on: a message
+// in shared memory, its number, and a flag that says that it is ready. Nothing
+// tells the producer that the message was read, so a slow consumer misses
 // messages. The C programs of the tutorial use the same key and bytes.
 package message
 
@@ -32,7 +32,8 @@ func View(mem []byte) *Shared {
 	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem)))
 }
 
-// Put writes a message, up to 255 bytes of text, and leaves it not ready.
+// Put writes a message, up to 255 bytes of text. It leaves Ready 0: the caller
+// stores the 1.
 func (s *Shared) Put(number int32, text string) {
 	var buf [textSize]byte
 	copy(buf[:textSize-1], text)
@@ -43,9 +44,10 @@ func (s *Shared) Put(number int32, text string) {
 	}
 }
 
-// Get returns the message that is ready; ok is false if none is. The producer
-// may begin the next one during the copy. If flag and number are the same
-// after the copy as before it, the producer did not.
+// Get returns the message that is ready. If none is ready, ok is false. The
+// producer may begin the next message during the copy. If the flag and the
+// number are the same after the copy as before it, the producer has not begun
+// another.
 func (s *Shared) Get() (number int32, text string, ok bool) {
 	var buf [textSize]byte
 	number = s.Counter.Load()

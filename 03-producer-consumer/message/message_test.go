@@ -44,7 +44,7 @@ func TestMessage(t *testing.T) {
 	}
 }
 
-// Whatever lies in a segment, reading it gives a message or none.
+// Whatever a segment contains, Get returns a message or none.
 func FuzzGet(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte(strings.Repeat("\x01", Size)))

@@ -6,8 +6,8 @@
 //	terminal 1$ go run ./03-producer-consumer/producer
 //	terminal 2$ go run ./03-producer-consumer/consumer
 //
-// A flag is not enough: it does not wait for the consumer. The writer next
-// door uses two semaphores. See shmget(2), shmop(2) and shmctl(2).
+// A flag is not enough: the producer does not wait for the consumer. The
+// writer next door uses two semaphores. See shmget(2), shmop(2) and shmctl(2).
 package main
 
 import (
@@ -91,8 +91,8 @@ func run(ctx context.Context) error {
 		err = errors.Join(err, fmt.Errorf("shmdt segment %d: %w", shmid, e))
 	}
 
-	// Remove it: perhaps no consumer came. A consumer that is attached keeps
-	// it, and may have removed it already.
+	// Remove it: perhaps no consumer came. A consumer that is attached can
+	// still use it. Or the consumer has removed it already.
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if e != nil && !segment.Removed(e) {
 		err = errors.Join(err,
@@ -104,7 +104,7 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// produce sends the messages. Nobody tells it whether they are read.
+// produce sends the messages. It does not know whether anybody reads them.
 func produce(ctx context.Context, shared *message.Shared) error {
 	for i := uint(1); i <= *messages; i++ {
 		shared.Put(int32(i), fmt.Sprintf("Message number %d from producer", i))

@@ -68,7 +68,7 @@ func run(ctx context.Context) error {
 	// Attach it.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	if segment.Removed(err) {
-		return run(ctx) // the same: wait for the next
+		return run(ctx) // the writer has removed it: wait for the next
 	} else if err != nil {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
@@ -105,7 +105,7 @@ func run(ctx context.Context) error {
 }
 
 // receive transfers blocks to standard output, up to the end. While it waits,
-// it calls look. An error of look ends it.
+// it calls look. An error of look ends the transfer.
 func receive(shared *transfer.Shared, semid int, look func() error) error {
 	transfer.TwoProcessors() // for speed only: see speed.go
 	transfers, bytes := 0, 0

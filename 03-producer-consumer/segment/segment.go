@@ -1,7 +1,8 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Package segment asks the kernel about the segment of either pair: did a
-// killed process leave it? Does its creator run? How many are attached?
+// Package segment asks the kernel about the segment of either pair of
+// programs. Did a killed process leave it? Does its creator run? How many
+// processes are attached?
 package segment
 
 import (
@@ -14,13 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// PollInterval is the time from one look to the next, in waits from which the
-// kernel wakes nobody.
+// PollInterval is the time from one look to the next, where the kernel cannot
+// wake the process that waits.
 const PollInterval = 10 * time.Millisecond
 
 const cure = "\nchoose another key with -key; ipcrm -M %#x removes the segment"
 
-// CheckKey checks a flag. 0 is IPC_PRIVATE: nobody else finds such an object.
+// CheckKey checks a flag. Key 0 is IPC_PRIVATE: no other process could find
+// the object.
 func CheckKey(name string, key int) error {
 	if key < 1 || key > 0xffffffff {
 		return fmt.Errorf("%s %d is out of range: 1 to 0xffffffff", name, key)
@@ -44,17 +46,17 @@ func RemoveLeftover(ctx context.Context, key, size int) error {
 		leaving := ds.Nattch > 0 && !runs && waited < 3*time.Second
 		switch {
 		case young || leaving:
-			// Look again: a moment may change it.
+			// Wait, and look again.
 		case runs || ds.Nattch > 0:
-			// Even if nobody is attached: a Perl program, say, attaches for
-			// each access.
+			// It may be in use even if nobody is attached: a Perl program,
+			// say, attaches only for each access.
 			return fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
 				unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
 		default:
 			log.Printf("removing segment %d, left by a killed process, pid %d",
 				shmid, ds.Cpid)
 			_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
-			if err != nil && !Removed(err) { // by a faster one
+			if err != nil && !Removed(err) { // another process was faster
 				return err
 			}
 		}
@@ -64,10 +66,10 @@ func RemoveLeftover(ctx context.Context, key, size int) error {
 	}
 }
 
-// WaitForPeer waits for a segment of key that its creator uses, and says once
-// that it waits. It returns the creator's pid, or 0 if the creator is in
-// another PID namespace. It fails if another process has joined the creator
-// already.
+// WaitForPeer waits until there is a segment of key and its creator uses it.
+// It says once that it waits. It returns the creator's pid, or 0 if the creator
+// is in another PID namespace. It fails if another process has joined the
+// creator already.
 func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 	err error) {
 	for said, looks := false, 0; ; {
@@ -76,7 +78,7 @@ func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 		switch {
 		case err != nil && err != unix.ENOENT:
 			return 0, err
-		case err != nil || !runs || ds.Atime == 0: // none, or not ready yet
+		case err != nil || !runs || ds.Atime == 0: // no segment, or not ready
 			if looks = 0; !said {
 				log.Printf("waiting for a %s on key %#x", name, uint32(key))
 				said = true
@@ -84,8 +86,8 @@ func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 		case ds.Nattch < 2:
 			return ds.Cpid, nil
 		default:
-			// Two are attached. Or one is just attaching: the kernel counts
-			// it twice while shmat runs. Look ten times.
+			// Two are attached. Or the creator is just attaching: the kernel
+			// counts it twice while shmat runs. So look ten times.
 			if looks++; looks == 10 {
 				return 0, fmt.Errorf("in use: %d attached, the last was pid %d",
 					ds.Nattch, ds.Lpid)
@@ -97,8 +99,8 @@ func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 	}
 }
 
-// OnlyTwo tells a process that has attached the segment whether it and the
-// creator are alone. If not, another process came at the same moment.
+// OnlyTwo tells whether only two processes are attached: this one and the
+// creator. If not, another process came at the same moment.
 func OnlyTwo(shmid int) bool {
 	var ds unix.SysvShmDesc
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
@@ -116,8 +118,8 @@ func Gone(shmid int, pid int32) bool {
 	return err != nil || ds.Nattch <= 1
 }
 
-// find finds the segment of key, and what the kernel knows of it. A segment of
-// another user, or of another size, is an error.
+// find returns the id of the segment of key, and what the kernel knows about
+// the segment. A segment of another user, or of another size, is an error.
 func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
 	shmid, err = unix.SysvShmGet(key, 0, 0)
 	if err == nil {
@@ -139,20 +141,20 @@ func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
 // Removed tells whether a call failed because its object has been removed.
 func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 
-// Runs tells whether a process runs. A zombie does not, though kill(2) finds
-// it. If the kernel does not answer, it may run. See pidfd_open(2).
+// Runs tells whether a process runs. A zombie does not run, though kill(2)
+// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
 func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil { // there is none, or a container forbids the call: ask kill
+	if err != nil { // no such process, or the call is forbidden: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime came in between
+	return n <= 0 // -1: a signal of the Go runtime interrupted poll
 }
 
-// Pause waits, but not longer than until a signal ends ctx.
+// Pause waits for d. If a signal ends ctx first, the error says which signal.
 func Pause(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():

@@ -17,7 +17,7 @@ import (
 // A zombie has ended, though it still has its pid.
 func TestRuns(t *testing.T) {
 	if !Runs(int32(os.Getpid())) || Runs(0) || Runs(-1) {
-		t.Error("this process does not run, or nobody does")
+		t.Error("this process does not run, or pid 0 or -1 does")
 	}
 	cmd := exec.Command("cat")
 	in, err := cmd.StdinPipe()
@@ -32,7 +32,7 @@ func TestRuns(t *testing.T) {
 		t.Error("a running program does not run")
 	}
 	in.Close()
-	for Runs(pid) { // until the test's time is over
+	for Runs(pid) { // if it never ends, go test stops the test
 		time.Sleep(time.Millisecond)
 	}
 	if unix.Kill(int(pid), 0) != nil {
@@ -43,12 +43,12 @@ func TestRuns(t *testing.T) {
 		t.Error("a process that is gone runs")
 	}
 
-	// Where pidfd_open fails, a process that kill finds may run.
+	// Where pidfd_open fails, a process that kill finds counts as running.
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	none := unix.Rlimit{Max: limit.Max} // no more descriptors
+	none := unix.Rlimit{Max: limit.Max} // so pidfd_open gets no descriptor
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-// No key, no segment: there is nothing to wait for, and a signal ends a wait.
+// Without a segment RemoveLeftover has nothing to do. A signal ends each wait.
 func TestWaits(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	interrupted := errors.New("interrupted")
@@ -87,7 +87,7 @@ func TestWaits(t *testing.T) {
 		t.Errorf("waiting until it is attached: %v", err)
 	}
 
-	// This process plays both: the first attach is the creator's.
+	// This process plays all of them. The first attach is the creator's.
 	attach := func() {
 		mem, err := unix.SysvShmAttach(shmid, 0, 0)
 		if err != nil {
@@ -101,15 +101,15 @@ func TestWaits(t *testing.T) {
 		t.Errorf("peer %d, %v", pid, err)
 	}
 	if !Gone(shmid, 0) || Gone(shmid, int32(os.Getpid())) {
-		t.Error("nobody else is attached, and this process runs")
+		t.Error("alone: Gone(0) is false, or Gone of this process is true")
 	}
 	attach()
 	if !OnlyTwo(shmid) || Gone(shmid, 0) {
-		t.Error("two are attached")
+		t.Error("two are attached: OnlyTwo is false, or Gone(0) is true")
 	}
 	attach()
 	if OnlyTwo(shmid) {
-		t.Error("three are attached")
+		t.Error("three are attached: OnlyTwo is true")
 	}
 	_, err = WaitForPeer(t.Context(), key, size, "peer")
 	if err == nil || !strings.Contains(err.Error(), "in use") {

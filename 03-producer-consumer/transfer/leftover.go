@@ -22,7 +22,7 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		if err == unix.ENOENT {
 			return nil
 		}
-		var pids [2]int // 0: nobody yet, or of another PID namespace
+		var pids [2]int // 0: never used, or by another PID namespace
 		for num := range pids {
 			if err == nil {
 				pids[num], err = Semctl(semid, num, GETPID, 0)
@@ -32,9 +32,10 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		runs := segment.Runs(int32(pids[0])) || segment.Runs(int32(pids[1]))
 		young := pids == [2]int{} && waited < 2*time.Second // being created
 		switch {
-		case err == unix.EIDRM: // just removed
+		case err == unix.EIDRM: // somebody has just removed it
 		case err != nil: // another user's, or a smaller set
-			return fmt.Errorf("%w: not ours"+cure, err, uint32(key))
+			return fmt.Errorf("%w: it is another user's, or has fewer than "+
+				"two semaphores"+cure, err, uint32(key))
 		case young, runs && waited < 3*time.Second: // it may be ending
 		case runs:
 			return fmt.Errorf("%w: in use by pid %d or %d"+cure, unix.EEXIST,

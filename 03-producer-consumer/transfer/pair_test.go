@@ -20,8 +20,8 @@ const (
 	peerVariable = "SHM_BENCH_PEER"
 )
 
-// TestMain is the other process, too: it does what peers has under the name
-// in its environment, until it is killed.
+// TestMain also runs as the other process. There it calls the function of
+// peers that is named in its environment, until the process is killed.
 func TestMain(m *testing.M) {
 	name := os.Getenv(peerVariable)
 	if name == "" {
@@ -36,8 +36,8 @@ func TestMain(m *testing.M) {
 	os.Exit(1)
 }
 
-// benchmarkPair runs a benchmark while another process does what peers says:
-// both on one CPU, and each on one of its own.
+// benchmarkPair runs a benchmark while another process runs a function of
+// peers: first both on one CPU, then each on a CPU of its own.
 func benchmarkPair(b *testing.B, peer string,
 	bench func(b *testing.B, mem []byte)) {
 	var set unix.CPUSet
@@ -62,11 +62,11 @@ func benchmarkPair(b *testing.B, peer string,
 }
 
 // startPeer pins this thread to one CPU and the other process to another, and
-// returns the memory that they share, all zeros. It has no name, so that the
-// kernel frees it.
+// returns the memory that they share, all zeros. The memory has no name, so
+// the kernel frees it at the end.
 func startPeer(b *testing.B, peer string, here, there int) []byte {
 	b.Helper()
-	runtime.LockOSThread() // and never unlocks: the thread ends
+	runtime.LockOSThread() // for ever: no other goroutine runs here
 	fd, err := unix.MemfdCreate("benchmark", unix.MFD_CLOEXEC)
 	if err != nil {
 		b.Fatal(err)
@@ -83,10 +83,10 @@ func startPeer(b *testing.B, peer string, here, there int) []byte {
 	}
 	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), peerVariable+"="+peer)
-	cmd.ExtraFiles = []*os.File{file} // there, it is number 3
+	cmd.ExtraFiles = []*os.File{file} // descriptor 3 of the other process
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	pin(b, there) // which the new process inherits
+	pin(b, there) // the new process inherits it
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}

@@ -32,7 +32,7 @@ func Semget(key, n, flags int) (semid int, err error) {
 	return int(id), nil
 }
 
-// Semctl does to semaphore num what cmd says. See semctl(2).
+// Semctl applies the command cmd to semaphore num. See semctl(2).
 func Semctl(semid, num, cmd, arg int) (int, error) {
 	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semid), uintptr(num),
 		uintptr(cmd), uintptr(arg), 0, 0)
@@ -43,13 +43,14 @@ func Semctl(semid, num, cmd, arg int) (int, error) {
 }
 
 // Semop adds op to semaphore num. +1 is V, and never waits. -1 is P: it waits
-// until there is 1 to take. After each 200 ms, and after a signal, it calls
-// look. An error of look ends the wait. See semop(2).
+// until there is 1 to take. While it waits, it calls look every 200 ms and
+// after each signal. An error of look ends the wait. See semop(2).
 func Semop(semid, num, op int, look func() error) error {
 	err := semtimedop(semid, num, op, 0)
 	for err == unix.EAGAIN || err == unix.EINTR {
 		if e := look(); e != nil {
-			// Perhaps the other process made V before it ended: look at it.
+			// Perhaps the other process made V before it ended. So try once
+			// more, without waiting.
 			if semtimedop(semid, num, op, ipcNowait) == nil {
 				return nil
 			}
@@ -71,7 +72,7 @@ func semtimedop(semid, num, op, flag int) error {
 	sembuf := [3]int16{int16(num), int16(op), int16(flag)}
 	limit := unix.Timespec{Nsec: 200e6}
 	var errno unix.Errno
-	if op > 0 { // never waits: no limit is needed, nor Go's scheduler
+	if op > 0 { // V never waits: Go's scheduler need not know of the call
 		_, _, errno = unix.RawSyscall6(unix.SYS_SEMTIMEDOP, uintptr(semid),
 			uintptr(unsafe.Pointer(&sembuf)), 1, 0, 0, 0)
 	} else {

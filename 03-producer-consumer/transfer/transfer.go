@@ -1,8 +1,8 @@
 //go:build linux && (amd64 || arm64 || riscv64)
 
-// Package transfer is what the writer and the reader agree on: a buffer in
-// shared memory, and two semaphores by which they take turns with it. The C
-// programs of the tutorial use the same keys, bytes and semaphores.
+// Package transfer holds what the writer and the reader agree on: a buffer in
+// shared memory, and two semaphores with which they take turns. The C programs
+// of the tutorial use the same keys, bytes and semaphores.
 package transfer
 
 import (

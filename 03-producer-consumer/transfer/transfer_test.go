@@ -50,7 +50,7 @@ func TestView(t *testing.T) {
 	}
 	defer func() {
 		if recover() == nil {
-			t.Error("a view that is longer than the segment")
+			t.Error("View takes a segment that is too short")
 		}
 	}()
 	View(mem[:Size-1])
@@ -70,13 +70,13 @@ func TestSemop(t *testing.T) {
 	if err := Semop(semid, Read, -1, look); err != nil {
 		t.Errorf("P of 1: %v", err)
 	}
-	// The other gives the turn, and is gone by the time that we look.
+	// The other process makes V and ends, just before this one looks.
 	err := Semop(semid, Read, -1, func() error {
 		Semctl(semid, Read, SETVAL, 1)
 		return errNobody
 	})
 	if value, _ := Semctl(semid, Read, GETVAL, 0); err != nil || value != 0 {
-		t.Errorf("its last act: %v, and the value is %d", err, value)
+		t.Errorf("V just before its end: %v, and the value is %d", err, value)
 	}
 	if pid, err := Semctl(semid, Read, GETPID, 0); pid != os.Getpid() {
 		t.Errorf("used by %d, %v", pid, err)
@@ -87,7 +87,8 @@ func TestSemop(t *testing.T) {
 	}
 }
 
-// Signals come more often than every 200 ms. Semop looks all the same.
+// Signals interrupt semop more often than every 200 ms. Semop still calls
+// look.
 func TestSemopInterrupted(t *testing.T) {
 	semid := newSet(t, unix.IPC_PRIVATE)
 	runtime.LockOSThread()

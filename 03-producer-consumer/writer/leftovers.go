@@ -11,7 +11,7 @@ import (
 )
 
 // removeLeftovers removes what a killed writer left. It begins with the
-// segment: if that is in use, the semaphores are, too.
+// segment: if the segment is in use, the semaphores are in use, too.
 func removeLeftovers(ctx context.Context) error {
 	err := segment.RemoveLeftover(ctx, *key, transfer.Size)
 	if err != nil {

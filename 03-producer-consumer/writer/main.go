@@ -85,7 +85,7 @@ func run(ctx context.Context) error {
 	err = send(shared, semid, &reader{ctx: ctx, shmid: shmid, semid: semid})
 	if err != nil {
 		// Our reader notices that the semaphores are gone. The tutorial's
-		// looks only at cnt: 0 tells it that this is the end.
+		// reader looks only at cnt: 0 tells it that this is the end.
 		transfer.Semctl(semid, 0, unix.IPC_RMID, 0)
 		shared.Cnt.Store(0)
 	}
@@ -102,13 +102,13 @@ func run(ctx context.Context) error {
 
 // send transfers its input, in blocks as they come. For reader see reader.go.
 func send(shared *transfer.Shared, semid int, reader *reader) error {
-	transfer.TwoProcessors() // for speed only, as 64<<10: see speed.go
+	transfer.TwoProcessors() // for speed, as is 64<<10: see speed.go
 	stdin := bufio.NewReaderSize(stdin{reader.check}, 64<<10)
 	for turn, done := 1, false; ; turn++ {
 		// P: wait until we may write. At the end, until all has been read.
 		err := transfer.Semop(semid, transfer.Write, -1, reader.look)
 		if err == nil && (transfer.NowAndThen(turn) || done) { // speed.go
-			err = reader.meet() // is it still the same one?
+			err = reader.meet() // is it still the same reader?
 		}
 		if err != nil || done {
 			return err
@@ -117,7 +117,7 @@ func send(shared *transfer.Shared, semid int, reader *reader) error {
 		// Fill the buffer.
 		n, err := stdin.Read(shared.Buf[:])
 		if done = err == io.EOF; done {
-			err = reader.check() // the end is for this reader only
+			err = reader.check() // does the reader still run?
 		}
 		if err != nil {
 			n = -1
@@ -132,7 +132,7 @@ func send(shared *transfer.Shared, semid int, reader *reader) error {
 	}
 }
 
-// remove removes both. It is no error if somebody has removed them before.
+// remove removes both. If somebody has removed one already, that is no error.
 func remove(shmid, semid int) error {
 	_, err := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	_, e := transfer.Semctl(semid, 0, unix.IPC_RMID, 0)

@@ -15,23 +15,23 @@ import (
 type reader struct {
 	ctx          context.Context // ends by a signal
 	shmid, semid int
-	met          bool
-	pid          int32 // if met; 0 in another PID namespace
+	met          bool  // it has taken a block
+	pid          int32 // if met; 0: it is in another PID namespace
 	said         bool  // the writer has said that it waits
 }
 
-// look is called every 200 ms while the writer waits for its turn. It notices a
-// signal, and that the reader has ended.
+// look is called every 200 ms while the writer waits for its turn. It returns
+// an error if a signal came, or if the reader has ended.
 func (r *reader) look() error {
-	turns := 0
+	sum := 0 // of the two semaphores
 	for _, num := range []int{transfer.Write, transfer.Read} {
 		value, err := transfer.Semctl(r.semid, num, transfer.GETVAL, 0)
 		if err != nil {
 			return fmt.Errorf("semctl GETVAL set %d: %w", r.semid, err)
 		}
-		turns += value
+		sum += value
 	}
-	if turns == 0 && !r.met { // both are 0: so a reader has the turn
+	if sum == 0 && !r.met { // so a reader has taken the 1
 		if err := r.meet(); err != nil {
 			return err
 		}
@@ -51,8 +51,9 @@ func (r *reader) check() error {
 	return context.Cause(r.ctx)
 }
 
-// meet asks which process has taken the last block. It must always be the same.
-// If a second reader took the place of a dead one, each would have only a part.
+// meet asks which process has taken the last block. It must always be the same
+// process. If a second reader took the place of a dead one, each would have
+// only a part of the input.
 func (r *reader) meet() error {
 	n, err := transfer.Semctl(r.semid, transfer.Read, transfer.GETPID, 0)
 	pid := int32(n)

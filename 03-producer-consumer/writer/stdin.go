@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stdin is standard input for a program that must notice other things, too. It
-// calls check every 200 ms. An error of check ends a read.
+// stdin is standard input for a program that must notice other things, too.
+// While Read waits, it calls check every 200 ms. An error of check ends Read.
 type stdin struct{ check func() error }
 
 // Read reads what there is, and waits for at least one byte. See poll(2) and
@@ -43,9 +43,9 @@ func (s stdin) Read(p []byte) (int, error) {
 	}
 }
 
-// inBackground tells whether the terminal is for other processes just now, as
-// after "writer &". The kernel would stop the program in read(2), again and
-// again, and no signal but SIGKILL would end it.
+// inBackground tells whether the terminal is another program's just now, as
+// after "writer &". Then the kernel would stop the program in read(2), again
+// and again, and no signal but SIGKILL would end it.
 func inBackground() bool {
 	group, err := unix.IoctlGetInt(0, unix.TIOCGPGRP)
 	return err == nil && group != unix.Getpgrp()

@@ -101,7 +101,7 @@ func run(ctx context.Context) (err error) {
 		shared.NewPeer(fd, *name, ring.ConsumerLine)))
 }
 
-// consume takes the items out, of which one is first, and checks each.
+// consume takes the items out and checks each. It begins with item first.
 func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
 	start := time.Now()
 	var batch [ring.Batch]int32

@@ -57,8 +57,8 @@ func run(ctx context.Context) (err error) {
 	debug.SetPanicOnFault(true)
 	defer object.Fault(*name, &err)
 
-	// Create the object, give it memory, and remove it at the end: as the
-	// program in the directory above does, where each step is explained.
+	// Create the object, give it memory, and remove it at the end. The main.go
+	// of this lesson does the same, and explains each step.
 	const flags = unix.O_CREAT | unix.O_EXCL | unix.O_RDWR | object.Careful
 	fd, err := unix.Open(path, flags, 0o600)
 	for err == unix.EEXIST || err == unix.EINTR {
