@@ -109,7 +109,7 @@ func (s *snapshot) explainGaps() {
 	if slices.ContainsFunc(s.Sets, func(semaphores *semSet) bool {
 		return semaphores.Values == nil
 	}) {
-		log.Printf("?: values are for those who may read the semaphores")
+		log.Printf("?: only users who may read a set can see its values")
 	}
 }
 

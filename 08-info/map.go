@@ -90,8 +90,8 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		log.Printf("there may be more: %s", s.unseen())
 	}
 	if hidden {
-		log.Print("only CAP_SYS_ADMIN may see frames: the inode, which is " +
-			"also the same for all, stands in their place")
+		log.Print("only a process with CAP_SYS_ADMIN can see frames: this " +
+			"shows the inode instead, which is also the same for all")
 	}
 	if unread != nil { // no permission, or the kernel has no such file
 		log.Printf("?: %v", unread)

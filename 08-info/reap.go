@@ -185,9 +185,6 @@ func reapSet(stdout io.Writer, uid uint32) error {
 	s, err := findSet()
 	if err != nil {
 		return err
-	} else if s == nil {
-		return fmt.Errorf("semget: no such semaphore set\n"+
-			"%s list shows those that there are", program)
 	}
 	if why := s.keep(uid); why != "" {
 		return kept(s, why)
@@ -207,14 +204,22 @@ func reapSet(stdout io.Writer, uid uint32) error {
 	return nil
 }
 
-// findSet returns the set that -semkey or -semid names, or nil.
+// findSet returns the set that -semkey or -semid names.
 func findSet() (*semSet, error) {
 	sets, err := semaphoreSets()
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range sets {
 		if s.ID == given.semID ||
 			given.semKey != 0 && int(s.Key) == given.semKey {
-			return s, err
+			return s, nil
 		}
 	}
-	return nil, err
+	what := fmt.Sprintf("key %#x", uint32(given.semKey))
+	if given.semID >= 0 {
+		what = fmt.Sprintf("set %d", given.semID)
+	}
+	return nil, fmt.Errorf("semget %s: no such semaphore set\n"+
+		"%s list shows those that there are", what, program)
 }

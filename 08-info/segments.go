@@ -61,7 +61,8 @@ func askEachIndex() (all []segment, counted int32, err error) {
 		if gone(err) {
 			continue // there is none at this index
 		} else if err != nil {
-			return nil, 0, fmt.Errorf("shmctl SHM_STAT_ANY %d: %w", index, err)
+			return nil, 0, fmt.Errorf("shmctl SHM_STAT_ANY index %d: %w",
+				index, err)
 		}
 		all = append(all, segment{shmid, ds})
 	}
