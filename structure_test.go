@@ -46,6 +46,16 @@ func TestStructure(t *testing.T) {
 			}
 		}
 		before = lesson + "/README.md"
+		for _, file := range lessonREADMEs(lesson) {
+			text, err := os.ReadFile(before)
+			if err != nil {
+				t.Fatal(err)
+			}
+			inside := strings.TrimPrefix(file, lesson+"/")
+			if file != before && !strings.Contains(string(text), "]("+inside) {
+				t.Errorf("%s has no link to %s", before, inside)
+			}
+		}
 		for _, pattern := range []string{
 			lesson + "/README.md",
 			"testdata/" + lesson + "/*.txtar",
@@ -60,8 +70,8 @@ func TestStructure(t *testing.T) {
 	for _, file := range sources(t) {
 		lesson, _, _ := strings.Cut(file, "/")
 		numbered := slices.Contains(lessons(), lesson)
-		if numbered && filepath.Ext(file) != ".go" && file != lesson+"/README.md" &&
-			file != lesson+"/ASSIGNMENT.md" {
+		if numbered && filepath.Ext(file) != ".go" && file != lesson+"/ASSIGNMENT.md" &&
+			!slices.Contains(lessonREADMEs(lesson), file) {
 			t.Errorf("%s: unexpected; data belongs in testdata", file)
 		}
 		if filepath.Ext(file) != ".go" {
@@ -124,16 +134,21 @@ func allowedImport(path, lesson string) bool {
 // row names the function or file that takes its place.
 func TestCallsVisible(t *testing.T) {
 	for _, lesson := range lessons() {
-		text, err := os.ReadFile(lesson + "/README.md")
-		if err != nil {
-			t.Fatal(err)
-		}
 		mains, err := mainPackages(lesson)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, wrong := range callsMissing(lesson, string(text), mains) {
-			t.Errorf("%s/README.md: %s", lesson, wrong)
+		for i, file := range lessonREADMEs(lesson) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i > 0 && !strings.Contains(string(text), callsHeading) {
+				continue // only the lesson's own must have a table
+			}
+			for _, wrong := range callsMissing(lesson, string(text), mains) {
+				t.Errorf("%s: %s", file, wrong)
+			}
 		}
 	}
 }
@@ -390,8 +405,18 @@ func TestCommands(t *testing.T) {
 // readmes are the READMEs that are run. The root's is the first, because it takes
 // longest.
 func readmes() []string {
-	files, _ := filepath.Glob("[0-9][0-9]-*/README.md")
-	return append([]string{"README.md"}, files...)
+	files := []string{"README.md"}
+	for _, lesson := range lessons() {
+		files = append(files, lessonREADMEs(lesson)...)
+	}
+	return files
+}
+
+// lessonREADMEs are those of a lesson, its own first: a directory in it that
+// is a subject of its own has one, too.
+func lessonREADMEs(lesson string) []string {
+	inside, _ := filepath.Glob(lesson + "/*/README.md")
+	return append([]string{lesson + "/README.md"}, inside...)
 }
 
 // TestFaultTable checks the table of faults in testdata/README.md. Each script and
@@ -475,8 +500,12 @@ func TestStatements(t *testing.T) {
 				unnamed[string(m[1])] = true
 			}
 		}
-		text, _ := os.ReadFile(lesson + "/README.md")
-		_, table, _ := strings.Cut(string(text), "## What the tutorial states\n")
+		table := "" // of all READMEs of the lesson
+		for _, file := range lessonREADMEs(lesson) {
+			text, _ := os.ReadFile(file)
+			_, states, _ := strings.Cut(string(text), "## What the tutorial states\n")
+			table += states
+		}
 		for _, m := range row.FindAllStringSubmatch(table, -1) {
 			var n int
 			fmt.Sscan(m[1], &n)
@@ -498,7 +527,7 @@ func TestStatements(t *testing.T) {
 			}
 		}
 		for name := range unnamed {
-			t.Errorf("%s/README.md does not name %s", lesson, name)
+			t.Errorf("%s: no README names %s", lesson, name)
 		}
 	}
 	for n := range 53 {

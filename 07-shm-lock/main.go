@@ -115,7 +115,9 @@ func run(ctx context.Context) error {
 	for i := 0; i < len(mem) && ctx.Err() == nil; i += os.Getpagesize() {
 		mem[i] = 1
 	}
-	show("after touching", mem)
+	if ctx.Err() == nil {
+		show("after touching", mem)
+	}
 
 	// Unlock it: a page may be swapped out from now on.
 	if _, err := unix.SysvShmCtl(shmid, shmUnlock, nil); err != nil {

@@ -4,14 +4,14 @@ package main
 
 import "os"
 
-// An endpoint is how one of the two processes reaches the other. If the memory
-// is shared, room and receive return a part of it. If not, they return memory
+// An endpoint is how one of the two processes reaches the other. Where memory
+// is shared, room and receive return a part of it. Elsewhere they return memory
 // of this process, and the kernel copies from it or into it.
 type endpoint interface {
-	room(size int) ([]byte, error)    // memory for the next block to be sent
-	send(size int) error              // sends that block
-	receive(size int) ([]byte, error) // returns the next block
-	release() error                   // says that the block has been read
+	room(size int) ([]byte, error)    // returns where to write the next block
+	send(size int) error              // sends the block that is written there
+	receive(size int) ([]byte, error) // waits for the next block, returns it
+	release() error                   // gives back the block last received
 }
 
 // A mechanism is a way between two processes.
@@ -23,10 +23,11 @@ type mechanism struct {
 	remove func(id int)
 }
 
-// objects are what the parent creates for a mechanism: the files of each
-// process, which are descriptors 3 and up there, or an object with an id.
+// objects are the kernel's objects of a mechanism: files, or one object of
+// System V, which has an id. Each of the two processes inherits its files, with
+// the descriptors 3, 4 and so on.
 type objects struct {
-	files [2][]*os.File
+	files [2][]*os.File // of process 0 and 1
 	id    int
 }
 

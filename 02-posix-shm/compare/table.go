@@ -23,18 +23,17 @@ func (r result) print(stdout io.Writer) error {
 	}
 	if r.cut() {
 		fmt.Fprint(stdout, "The machine was busy: not all that was to be "+
-			"measured could be. -json has the counts.\n\n")
+			"measured could be. Do not believe\nthis table. -json has the "+
+			"counts.\n\n")
 	}
 	_, err := fmt.Fprint(stdout, notes)
 	return err
 }
 
-const notes = "Round trip: 64 bytes there and back. 99 of 100 take p99 or " +
-	`less. Bar: the median; short is good.
-CPU time, context switches, system calls, copies by the kernel: for each ` +
-	`message of a round trip,
-of both processes together. Queues get blocks in pieces of 8 KiB, the most ` +
-	`that a message may be.
+const notes = `Round trip: 64 bytes there and back, the median; short is good.
+For each message of a round trip, of both processes together: CPU time,
+context switches, system calls, copies by the kernel. Queues get blocks in
+pieces of 8 KiB, the most that a message may be. -json says more.
 `
 
 // cut tells whether a time limit has cut a measurement short.
@@ -68,13 +67,13 @@ func (p placement) print(stdout io.Writer) error {
 		longest = max(longest, m.Median)
 	}
 	fmt.Fprintf(stdout, "%s\n\n"+
-		"                    round trip, µs            "+
+		"                 round trip, µs       "+
 		"throughput, MB/s          for each message\n"+
-		"                 median     p99               "+
+		"                 median                "+
 		"64 B  4 KiB 64 KiB  1 MiB  CPU µs switch calls copies\n", where)
 	for _, m := range p.Mechanisms {
-		fmt.Fprintf(stdout, "%-14s %8s %7s %-*s", m.Name, digits(m.Median),
-			digits(m.P99), barWidth, bar(m.Median/longest))
+		fmt.Fprintf(stdout, "%-14s %8s %-*s", m.Name, digits(m.Median),
+			barWidth, bar(m.Median/longest))
 		for _, t := range m.Throughput {
 			fmt.Fprintf(stdout, " %6s", digits(t.Rate))
 		}

@@ -68,22 +68,24 @@ func removeUnused(fd int, name, path string, late bool) error {
 	return nil
 }
 
-// Wait waits until some process has an object of this size, and says once that
-// it waits. It looks three times: a process that has the object for an instant
-// may only be looking, too.
+// Wait waits until a process has an object of this size. If it has to wait, it
+// says so once. A program that waits opens the object, too, for an instant, to
+// look at it. Two that wait could take each other for the creator. So Wait
+// believes only three looks in a row that find the object in use.
 func Wait(ctx context.Context, name string, size int64) error {
 	path, err := Path(name)
 	if err != nil {
 		return err
 	}
 	said := false
-	for looks := 0; looks < 3; {
+	for found := 0; found < 3; { // looks in a row
 		used, err := inUse(name, path, size)
 		if err != nil {
 			return err
 		}
-		if looks++; !used {
-			looks = 0
+		found++
+		if !used {
+			found = 0
 			if !said {
 				log.Printf("waiting for %s", name)
 				said = true

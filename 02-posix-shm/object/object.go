@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Careful are flags for open(2) in /dev/shm, where every user may create files.
-// With them open follows no symbolic link, and does not wait at a FIFO.
+// Careful are flags for open(2). Every user may create files in /dev/shm. With
+// these flags the call does not follow a symbolic link, and does not wait for
+// the other end of a FIFO.
 const Careful = unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
 
 // Cure says what helps when an object cannot be created.
@@ -32,47 +33,76 @@ func Path(name string) (string, error) {
 	return "/dev/shm/" + file, nil
 }
 
-// Check gets the results of open(2). It tells whether open has opened an object
-// of this user that has this size, or is still empty. ENOENT means that there
-// is none. EAGAIN means: open it again. After an error the object is closed.
+// Check takes the results of open(2) and tells whether fd is one of our
+// objects: a regular file of this user that has size bytes, or none yet, since
+// its creator is still at work. It returns ENOENT if there is no object, and
+// EAGAIN if the caller should open it again. Any other error says what is wrong
+// with the object, and what to do. After an error fd is closed.
 func Check(fd int, err error, name string, size int64) error {
-	path, _ := Path(name)
-	var st unix.Stat_t
-	if err == nil {
-		unix.Fstat(fd, &st)
-	} else {
-		unix.Lstat(path, &st) // to say what it is instead
+	switch err {
+	case nil:
+		err = checkOpen(fd, name, size)
+		if err != nil {
+			unix.Close(fd)
+		}
+		return err
+	case unix.ENOENT, unix.EAGAIN:
+		return err
+	case unix.EINTR: // a signal has interrupted the call
+		return unix.EAGAIN
 	}
-	found := st.Mode != 0
-	switch {
-	case err == unix.ENOENT || err == unix.EAGAIN:
-	case err == unix.EINTR:
-		err = unix.EAGAIN
-	case found && st.Mode&unix.S_IFMT != unix.S_IFREG:
-		err = fmt.Errorf("shm_open %s: it is no shared memory object\n"+
-			"remove %s, or choose another name with -name", name, path)
-	case found && int(st.Uid) != os.Geteuid():
-		err = fmt.Errorf("shm_open %s: %w: it belongs to uid %d\ngive all "+
+	return explain(err, name)
+}
+
+// checkOpen looks at an object that is open.
+func checkOpen(fd int, name string, size int64) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("fstat %s: %w", name, err)
+	} else if err := checkOwn(&st, name); err != nil {
+		return err
+	}
+	if st.Nlink == 0 { // it has been removed since
+		return unix.EAGAIN
+	}
+	if st.Size != 0 && st.Size != size {
+		return fmt.Errorf("shm_open %s: %w: it has %d bytes, not %d\n"+
+			"remove /dev/shm%s, or choose another name with -name", name,
+			unix.EEXIST, st.Size, size, name)
+	}
+	return nil
+}
+
+// explain says why open(2) has failed.
+func explain(err error, name string) error {
+	path := "/dev/shm" + name
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) == nil {
+		if err := checkOwn(&st, name); err != nil {
+			return err
+		}
+		if err == unix.EACCES && st.Mode&0o600 != 0o600 {
+			// Its mode keeps out its own user: it was created under umask
+			// 777, say. Mend the mode, and have the caller open it again.
+			if err = unix.Chmod(path, 0o600); err == nil {
+				return unix.EAGAIN
+			}
+		}
+	}
+	return fmt.Errorf("shm_open %s: %w"+Cure, name, err)
+}
+
+// checkOwn returns an error unless the file is a regular one, and this user's.
+func checkOwn(st *unix.Stat_t, name string) error {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("shm_open %s: it is no shared memory object\n"+
+			"remove /dev/shm%s, or choose another name with -name", name, name)
+	} else if int(st.Uid) != os.Geteuid() {
+		return fmt.Errorf("shm_open %s: %w: it belongs to uid %d\ngive all "+
 			"programs a name of your own: -name %s-%d", name, unix.EEXIST,
 			st.Uid, name, os.Geteuid())
-	case err == unix.EACCES && found && st.Mode&0o600 != 0o600:
-		// Our own, created under umask 777, say. Let us open it again.
-		if err = unix.Chmod(path, 0o600); err == nil {
-			err = unix.EAGAIN
-		}
-	case err != nil:
-		err = fmt.Errorf("shm_open %s: %w"+Cure, name, err)
-	case st.Nlink == 0: // removed since
-		err = unix.EAGAIN
-	case st.Size != 0 && st.Size != size:
-		err = fmt.Errorf("shm_open %s: %w: it has %d bytes, not %d\n"+
-			"remove %s, or choose another name with -name", name,
-			unix.EEXIST, st.Size, size, path)
 	}
-	if err != nil && fd >= 0 {
-		unix.Close(fd)
-	}
-	return err
+	return nil
 }
 
 // HasName tells whether the object still has a name. If somebody has removed

@@ -3,12 +3,8 @@
 package ring
 
 import (
-	"errors"
 	"fmt"
 	"log"
-	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -50,7 +46,7 @@ type Peer struct {
 	fd        int
 	line      Line           // the line that it locks
 	locks     *atomic.Uint32 // 1: it has locked the line
-	index     *atomic.Uint32 // above 0: it has put or taken something
+	index     *atomic.Uint32 // items that it has put or taken, modulo 2³²
 	met, said bool
 }
 
@@ -88,25 +84,11 @@ func (p *Peer) Check() error {
 	case err != nil && err != unix.EAGAIN:
 		return err
 	case gone && p.met:
-		return fmt.Errorf("%s: the %s ended before it was done", p.name, p.who)
+		return fmt.Errorf("%s: the %s ended after %d items", p.name, p.who,
+			p.index.Load())
 	case gone && !p.said:
 		log.Printf("waiting for a %s on %s", p.who, p.name)
 		p.said = true
 	}
 	return nil
-}
-
-const cacheLineFile = "/sys/devices/system/cpu/cpu0/cache/index0/" +
-	"coherency_line_size"
-
-// CacheLine returns the size of a cache line in bytes, from a file of the
-// kernel. Virtual machines and containers may lack the file. Then, or if the
-// number is not plausible, it is 64: the distance between the two indices.
-func CacheLine() int {
-	text, err := os.ReadFile(cacheLineFile)
-	n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
-	if errors.Join(err, bad) != nil || n < 16 || n > 1024 || n&(n-1) != 0 {
-		return 64
-	}
-	return n
 }

@@ -19,6 +19,7 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -59,13 +60,17 @@ type Producer struct {
 	next  uint32 // the item to put next: what ProducerIndex says
 	limit uint32 // the first item for which there is no room
 	waiter
+
+	// Start is when this producer first saw that an item was taken.
+	Start time.Time
 }
 
 // NewProducer begins where the index stands. It knows of no room yet (limit is
 // next), so the first Push looks at the consumer's index.
 func NewProducer(ring *Shared, peer checker) *Producer {
 	next := ring.ProducerIndex.Load()
-	return &Producer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
+	return &Producer{ring: ring, next: next, limit: next,
+		waiter: waiter{peer: peer, spins: maxSpins}}
 }
 
 // Push puts items in, as many at a time as there is room for, and waits for
@@ -108,6 +113,9 @@ func (p *Producer) waitForRoom(ctx context.Context) error {
 	}
 	if err == nil {
 		p.limit = taken + Slots
+		if taken > 0 && p.Start.IsZero() {
+			p.Start = time.Now()
+		}
 	}
 	return err
 }
@@ -132,9 +140,10 @@ func NewConsumer(ring *Shared, peer checker) *Consumer {
 	return &Consumer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
 }
 
-// Pop takes out as many items as there are and as fit into the slice. If there
-// is none, it waits for one. Their slots go back to the producer with the next
-// Pop, or with Release. So a program can answer an item before that.
+// Pop copies items out of the ring, as many as are there and fit, and returns
+// how many. If there is none, it waits for one. The producer gets the slots
+// back only at the next Pop, or at Release. So the caller can first answer an
+// item, and need not wait for the store that gives its slot back.
 func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
 	c.Release()
 	if c.next == c.limit {

@@ -103,7 +103,7 @@ func run(ctx context.Context) (err error) {
 
 // consume takes the items out and checks each. It begins with item first.
 func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
-	start := time.Now()
+	var start time.Time // when the first items were there
 	var batch [ring.Batch]int32
 	for k := uint64(0); k < *items; {
 		if ctx.Err() != nil {
@@ -112,6 +112,9 @@ func consume(ctx context.Context, first uint64, consumer *ring.Consumer) error {
 		n, err := consumer.Pop(ctx, batch[:min(*items-k, ring.Batch)])
 		if err != nil {
 			return err
+		}
+		if k == 0 {
+			start = time.Now()
 		}
 		for _, item := range batch[:n] {
 			if want := int32(first + k); item != want {

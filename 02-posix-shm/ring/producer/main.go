@@ -18,7 +18,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -115,7 +114,6 @@ func run(ctx context.Context) (err error) {
 
 // produce puts the items in, and waits until they have all been taken.
 func produce(ctx context.Context, producer *ring.Producer) error {
-	start := time.Now()
 	var batch [ring.Batch]int32
 	for k := uint64(0); k < *items; {
 		if ctx.Err() != nil {
@@ -133,6 +131,6 @@ func produce(ctx context.Context, producer *ring.Producer) error {
 	if err := producer.Drain(ctx); err != nil {
 		return err
 	}
-	ring.Report(*items, start)
+	ring.Report(*items, producer.Start)
 	return nil
 }

@@ -1,0 +1,25 @@
+//go:build linux && (amd64 || arm64 || riscv64)
+
+package ring
+
+import (
+	"errors"
+	"os"
+	"strconv"
+	"strings"
+)
+
+const cacheLineFile = "/sys/devices/system/cpu/cpu0/cache/index0/" +
+	"coherency_line_size"
+
+// CacheLine returns the size of a cache line in bytes, from a file of the
+// kernel. Virtual machines and containers may lack the file. Then, or if the
+// number is not plausible, it is 64: the distance between the two indices.
+func CacheLine() int {
+	text, err := os.ReadFile(cacheLineFile)
+	n, bad := strconv.Atoi(strings.TrimSpace(string(text)))
+	if errors.Join(err, bad) != nil || n < 16 || n > 1024 || n&(n-1) != 0 {
+		return 64
+	}
+	return n
+}
