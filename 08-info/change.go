@@ -22,14 +22,14 @@ const ( // commands of shmctl(2), from <linux/shm.h>
 // What set changes. It leaves what is nil.
 var newOwner, newGroup, newMode *uint32
 
-func setFlags(flags *flag.FlagSet) {
-	whichFlags(flags)
-	flags.Func("owner", "`user` to give the segment to, name or number",
+func setFlags() {
+	whichFlags()
+	flag.Func("owner", "`user` to give the segment to, name or number",
 		func(s string) (err error) {
 			newOwner, err = userID(s)
 			return err
 		})
-	flags.Func("group", "`group` to give the segment to, name or number",
+	flag.Func("group", "`group` to give the segment to, name or number",
 		func(s string) (err error) {
 			if g, unknown := user.LookupGroup(s); unknown == nil {
 				s = g.Gid
@@ -37,7 +37,7 @@ func setFlags(flags *flag.FlagSet) {
 			newGroup, err = number(s, "group")
 			return err
 		})
-	flags.Func("mode", "permission `bits` to give the segment, octal",
+	flag.Func("mode", "permission `bits` to give the segment, octal",
 		func(s string) error {
 			bits, err := octal(s)
 			newMode = &bits
@@ -59,7 +59,7 @@ func number(s, kind string) (*uint32, error) {
 	if err != nil || n == 1<<32-1 {
 		return nil, errors.New("no such " + kind)
 	}
-	return new(uint32(n)), nil
+	return new(uint32(n)), nil // a pointer to that value; since Go 1.26
 }
 
 // set changes owner, group and permissions.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -16,16 +17,16 @@ import (
 )
 
 var (
-	size uint
-	mode uint32 = 0o600 // for the owner only; no umask applies
+	wantedSize uint
+	wantedMode uint32 = 0o600 // for the owner only; no umask applies
 )
 
-func createFlags(flags *flag.FlagSet) {
-	numberFlag(flags, &key, "key", "`key` of the segment", 1)
-	flags.UintVar(&size, "size", 0, "size of the segment in `bytes`")
-	flags.Func("mode", "permission `bits` of a new segment, octal "+
+func createFlags() {
+	numberFlag(&given.key, "key", "`key` of the segment", 1)
+	flag.UintVar(&wantedSize, "size", 0, "size of the segment in `bytes`")
+	flag.Func("mode", "permission `bits` of a new segment, octal "+
 		"(default 600)", func(s string) (err error) {
-		mode, err = octal(s)
+		wantedMode, err = octal(s)
 		return err
 	})
 }
@@ -33,6 +34,9 @@ func createFlags(flags *flag.FlagSet) {
 // octal reads permission bits, with or without a 0 in front: 640, 0640.
 func octal(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 8, 9)
+	if err != nil {
+		err = errors.New("want octal digits, up to 777")
+	}
 	return uint32(n), err
 }
 
@@ -40,28 +44,28 @@ func octal(s string) (uint32, error) {
 // there is one already, it uses that one, if the size is right and this user
 // may use it. Otherwise it fails. The segment stays.
 func create(ctx context.Context, stdout io.Writer) error {
-	if key == 0 || size == 0 {
+	if given.key == 0 || wantedSize == 0 {
 		wrongUsage("want -key, and -size from 1 on")
 	}
 	for {
 		// Create a segment. With IPC_EXCL it is an error if there is one.
 		did := "Created new shared memory segment"
-		shmid, err := unix.SysvShmGet(key, int(size),
-			unix.IPC_CREAT|unix.IPC_EXCL|int(mode))
+		shmid, err := unix.SysvShmGet(given.key, int(wantedSize),
+			unix.IPC_CREAT|unix.IPC_EXCL|int(wantedMode))
 
 		// There is one. Find it, if its permissions include those of -mode.
 		if err == unix.EEXIST {
 			did = "Using existing shared memory segment"
-			shmid, err = unix.SysvShmGet(key, 0, int(mode))
+			shmid, err = unix.SysvShmGet(given.key, 0, int(wantedMode))
 			if err != nil && err != unix.ENOENT {
 				return refuse("Cannot access existing segment: "+strerror(err),
-					"shmget key %#x: %w\nchoose another with -key: 08-info "+
-						"list shows whose this is", uint32(key), err)
+					"shmget key %#x: %w\nchoose another with -key: %s list "+
+						"shows whose this is", uint32(given.key), err, program)
 			}
 		} else if err != nil {
 			return refuse("shmget failed: "+strerror(err), "shmget key %#x, "+
-				"%d bytes: %w\n08-info limits shows what the kernel allows",
-				uint32(key), size, err)
+				"%d bytes: %w\n%s limits shows what the kernel allows",
+				uint32(given.key), wantedSize, err, program)
 		}
 
 		// Look at it once, so that the size we compare is the size we print.
@@ -84,12 +88,12 @@ func create(ctx context.Context, stdout io.Writer) error {
 			continue
 		case err != nil:
 			return explain("shmctl IPC_STAT", shmid, err)
-		case ds.Segsz != uint64(size):
+		case ds.Segsz != uint64(wantedSize):
 			return refuse(fmt.Sprintf("Size mismatch: expected %d, got %d",
-				size, ds.Segsz), "shmget key %#x: %w: %d bytes, %d wanted\n"+
-				"choose another with -key, or remove it: 08-info rm "+
+				wantedSize, ds.Segsz), "shmget key %#x: %w: %d bytes, "+
+				"%d wanted\nchoose another with -key, or remove it: %s rm "+
 				"-key %#[1]x",
-				uint32(key), unix.EEXIST, ds.Segsz, size)
+				uint32(given.key), unix.EEXIST, ds.Segsz, wantedSize, program)
 		}
 		fmt.Fprintln(stdout, did)
 		printInfo(stdout, ds)

@@ -32,9 +32,11 @@ func kernelDevices() (all []uint64) {
 	for _, kind := range []int{0, unix.MFD_HUGETLB | unix.MFD_HUGE_2MB,
 		unix.MFD_HUGETLB | unix.MFD_HUGE_1GB, unix.MFD_HUGETLB} {
 		var st unix.Stat_t
-		fd, err := unix.MemfdCreate("08-info", unix.MFD_CLOEXEC|kind)
-		if err == nil && unix.Fstat(fd, &st) == nil &&
-			!slices.Contains(all, st.Dev) {
+		fd, err := unix.MemfdCreate(program, unix.MFD_CLOEXEC|kind)
+		if err != nil {
+			continue // this kernel has no huge pages of that size
+		}
+		if unix.Fstat(fd, &st) == nil && !slices.Contains(all, st.Dev) {
 			all = append(all, st.Dev)
 		}
 		unix.Close(fd)
@@ -45,8 +47,8 @@ func kernelDevices() (all []uint64) {
 	return all
 }
 
-// marks returns devices in the form that a line of maps has.
-func marks(devices ...uint64) (all [][]byte) {
+// inLines are devices as a line of maps has them.
+func inLines(devices ...uint64) (all [][]byte) {
 	for _, dev := range devices {
 		all = append(all, fmt.Appendf(nil, " %02x:%02x ", unix.Major(dev),
 			unix.Minor(dev)))
@@ -67,9 +69,9 @@ func holder(found map[backing]*process, b backing) *process {
 // perms, offset, device, inode, path. The path of a segment is /SYSV, its key
 // in hexadecimal, and always " (deleted)".
 func (s *survey) addMaps(found map[backing]*process, dir string,
-	maps []byte, segments bool) {
-	if !slices.ContainsFunc(s.marks, func(mark []byte) bool {
-		return bytes.Contains(maps, mark)
+	maps []byte, inNamespace bool) {
+	if !slices.ContainsFunc(s.inLines, func(device []byte) bool {
+		return bytes.Contains(maps, device)
 	}) {
 		return // most processes have none, and this look is fast
 	}
@@ -92,11 +94,11 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 		path := strings.Join(f[5:], " ")
 		hex, isKey := strings.CutPrefix(path, "/SYSV")
 		if isKey && b.dev != s.shm {
-			key, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
-			if err != nil || !segments {
+			keyBits, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
+			if err != nil || !inNamespace {
 				continue
 			}
-			b.dev, at.key = sysv, uint32(key)
+			b.dev, at.key = sysv, uint32(keyBits)
 		} else if strings.HasSuffix(path, deleted) {
 			n := s.note(b, path)
 			n.end = max(n.end, at.offset+at.end-at.start)
@@ -116,12 +118,12 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 		return
 	}
 	defer d.Close()
-	names, _ := d.Readdirnames(-1)
+	links, _ := d.Readdirnames(-1)
 	at := int(d.Fd())
-	for _, name := range names {
-		// Ask for the file behind the link. DONT_SYNC: do not ask a server.
+	for _, link := range links {
+		// DONT_SYNC: a file may be on a server that does not answer.
 		var st unix.Statx_t
-		if unix.Statx(at, name, unix.AT_STATX_DONT_SYNC,
+		if unix.Statx(at, link, unix.AT_STATX_DONT_SYNC,
 			unix.STATX_BASIC_STATS, &st) != nil ||
 			st.Mode&unix.S_IFMT != unix.S_IFREG {
 			continue
@@ -131,14 +133,14 @@ func (s *survey) addDescriptors(found map[backing]*process, dir string) {
 			continue
 		}
 		if st.Nlink == 0 {
-			path, err := os.Readlink(dir + "/fd/" + name)
+			path, err := os.Readlink(dir + "/fd/" + link)
 			if err != nil || strings.HasPrefix(path, "/SYSV") {
 				continue
 			}
 			s.note(b, path).stat = &st
 		}
 		p := holder(found, b)
-		fd, _ := strconv.Atoi(name)
+		fd, _ := strconv.Atoi(link)
 		p.Descriptors = append(p.Descriptors, fd)
 	}
 }
@@ -162,15 +164,15 @@ func (n *nameless) ask(link string) {
 	}
 }
 
-// objects returns the objects that no longer have a name, or never had one. An
-// unlinked POSIX object is shown with its old name. The others are shown only
-// with -all.
+// objects are those that have no name any more, or never had one. The first are
+// POSIX objects that were removed; they are shown with their old names. The
+// others are memfds and shared anonymous memory, which only list -all shows.
 //
-// An object in named is not one of them, even if a process knows it by a name
-// that is gone. sem_open(3) creates a semaphore under another name, links it to
-// its own name, and unlinks the first.
-func (s *survey) objects(named []*object, all bool) (found []*object) {
-	for _, o := range named {
+// An object may have had two names, and have lost one: it is among the named.
+// sem_open(3) makes a semaphore under another name, links it to its own name,
+// and unlinks the first.
+func (s *survey) objects(withName []*object, all bool) (found []*object) {
+	for _, o := range withName {
 		delete(s.nameless, o.backing)
 	}
 	for b, n := range s.nameless {
@@ -198,9 +200,16 @@ func (s *survey) objects(named []*object, all bool) (found []*object) {
 		}
 		found = append(found, o)
 	}
+	// The one that has most memory comes first.
+	memory := func(o *object) uint64 {
+		if o.Resident == nil {
+			return o.Bytes
+		}
+		return *o.Resident
+	}
 	slices.SortFunc(found, func(a, b *object) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind),
-			strings.Compare(*a.Name, *b.Name), cmp.Compare(*a.Inode, *b.Inode))
+			cmp.Compare(memory(b), memory(a)), cmp.Compare(*a.Inode, *b.Inode))
 	})
 	return found
 }

@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"slices"
 	"time"
@@ -13,35 +15,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The objects of lesson 04, which stay on purpose.
-var (
-	lesson04Keys = []uint32{54321, 54322, 54323, 54324}
-	lesson04Name = "/sem.semaphore_counter"
-)
-
-// keep says why an object is no leftover. If it is one, keep returns "". A file
-// of /dev/shm has neither a creator nor a count of attaches, and its age proves
-// nothing. So it is a leftover only if a flag names it, and the kernel says
-// that no process has it open or mapped.
+// keep says why an object is no leftover; it says nothing if it is one. A file
+// of /dev/shm has neither a creator nor a count of attaches, and its age
+// proves nothing. So the kernel is asked whether any process has it open or
+// mapped.
 func (o *object) keep(uid uint32) string {
 	switch {
 	case *o.UID != uid:
-		return "it belongs to " + userName(*o.UID)
+		return belongsTo(*o.UID)
 	case slices.Contains(o.Status, "dest"):
-		return "it is marked already, and goes with the last detach"
+		return "it is removed already, and goes with the last detach"
 	case o.Kind == kindSegment && *o.Attaches > 0:
 		return fmt.Sprintf("%d attached", *o.Attaches)
-	case !named() && (o.Key != nil && slices.Contains(lesson04Keys, *o.Key) ||
-		o.title() == lesson04Name):
-		return "lesson 04 means it to stay: 04-semaphore-counter -rm " +
-			"removes it, or name it here"
-	case !named() && o.Kind != kindSegment:
-		return "a POSIX object is taken only if it is named: -name " + o.title()
 	}
 	if why := tooYoung(o.used()); why != "" {
 		return why
 	} else if o.Kind != kindSegment {
-		return o.open()
+		return o.whyOpen()
 	}
 	users := []int{int(*o.Creator)}
 	if o.Attached != nil { // nil: never attached, so there is no last user
@@ -62,17 +52,24 @@ func (o *object) keep(uid uint32) string {
 
 const (
 	justUsed = "somebody has just used it"
-	hasGone  = "it has gone, or is another one by now"
+	hasGone  = "has gone"
 )
 
-// tooYoung says that something was used only a short time ago. If not, it
-// returns "".
+func belongsTo(uid uint32) string {
+	text := "it belongs to " + userName(uid)
+	if os.Geteuid() == 0 {
+		text += ": add -user " + userName(uid)
+	}
+	return text
+}
+
+// tooYoung says that something was used lately.
 func tooYoung(used *time.Time) string {
 	if used == nil || time.Since(*used) >= older {
 		return ""
 	}
-	return fmt.Sprintf("used %v ago, not %v", max(0,
-		time.Since(*used).Truncate(time.Second)), older)
+	return fmt.Sprintf("made, used or changed %v ago, and -older is %v",
+		max(0, time.Since(*used).Truncate(time.Second)), older)
 }
 
 // running says which of these processes runs. If none runs, it returns "". A
@@ -80,15 +77,17 @@ func tooYoung(used *time.Time) string {
 // PHP programs do. A process of another PID namespace has number 0, and may
 // run.
 func running(pids ...int) string {
+	const cure = "; -force removes it all the same, if it is named"
 	for _, pid := range pids {
-		if force {
-			break
-		} else if pid == 0 {
+		switch {
+		case force:
+			return ""
+		case pid == 0:
 			return "a process of another PID namespace has used it, and may " +
-				"run; -force removes it all the same"
-		} else if runs(pid) {
-			return fmt.Sprintf("%d %s has used it, and runs; -force removes "+
-				"it all the same", pid, commandOf(pid))
+				"run" + cure
+		case runs(pid):
+			return fmt.Sprintf("%d %s has used it, and runs%s", pid,
+				commandOf(pid), cure)
 		}
 	}
 	return ""
@@ -138,8 +137,8 @@ func (o *object) hold() (f *os.File, why string) {
 	return nil, why
 }
 
-// open says why a file cannot be removed. If it can, open returns "".
-func (o *object) open() string {
+// whyOpen says if another process has a file open or mapped.
+func (o *object) whyOpen() string {
 	f, why := o.hold()
 	if why == "" {
 		f.Close()
@@ -147,56 +146,55 @@ func (o *object) open() string {
 	return why
 }
 
-// again looks at the object once more. It returns nil if the object has gone.
-func (o *object) again() (leftover, error) {
-	var now *object
+// remove looks at an object again, since it was listed some time ago, and
+// removes it.
+func (o *object) remove(stdout io.Writer, uid uint32) error {
 	if o.Kind == kindSegment {
-		ds, err := look(*o.ID)
-		if gone(err) {
-			return nil, nil
-		} else if err != nil {
-			return nil, explain("shmctl IPC_STAT", *o.ID, err)
-		}
-		return segment{*o.ID, ds}.object(), nil
+		return o.removeSegment(stdout, uid)
 	}
-	now, err := posixObject(o.path[len(shmDir):], o.backing.dev)
-	if err != nil || now.backing != o.backing {
-		return nil, nil // gone, or another one by now
+	f, why := o.hold()
+	if why != "" {
+		return kept(o, why)
 	}
-	return now, nil
-}
-
-// remove removes the object. If somebody has just attached a segment, only its
-// key goes now.
-func (o *object) remove() error {
-	if o.Kind != kindSegment {
-		f, why := o.hold()
-		if why == hasGone {
-			return nil
-		} else if why != "" {
-			return fmt.Errorf("%v: not removed: %s", o, why)
-		}
-		defer f.Close()
-		err := unix.Unlink(o.path)
-		if err != nil && err != unix.ENOENT {
-			return fmt.Errorf("unlink %v: %w", o, err)
-		}
-		return nil
+	defer f.Close()
+	err := unix.Unlink(o.path)
+	if err != nil && err != unix.ENOENT {
+		return fmt.Errorf("unlink %v: %w", o, err)
 	}
-	_, err := unix.SysvShmCtl(*o.ID, unix.IPC_RMID, nil)
-	if err != nil && !gone(err) {
-		return explain("shmctl IPC_RMID", *o.ID, err)
-	}
+	fmt.Fprintf(stdout, "%v: removed\n", o)
 	return nil
 }
 
-// keep says why a set is no leftover. If it is one, keep returns "".
+func (o *object) removeSegment(stdout io.Writer, uid uint32) error {
+	ds, err := look(*o.ID)
+	if err == nil {
+		if why := (segment{*o.ID, ds}).object().keep(uid); why != "" {
+			return kept(o, why)
+		}
+		_, err = unix.SysvShmCtl(*o.ID, unix.IPC_RMID, nil)
+	}
+	if gone(err) {
+		return kept(o, hasGone)
+	} else if err != nil {
+		return explain("shmctl IPC_RMID", *o.ID, err)
+	}
+	if _, err := look(*o.ID); err == nil {
+		// Somebody came in between. Nothing is lost: whoever is attached
+		// keeps the segment until the last detach.
+		log.Printf("%v: somebody has just attached it: it is marked", o)
+		return nil
+	}
+	fmt.Fprintf(stdout, "%v: removed\n", o)
+	return nil
+}
+
+// keep says why a set is no leftover; it says nothing if it is one.
 func (s *semSet) keep(uid uint32) string {
 	switch {
 	case s.UID != uid:
-		return "it belongs to " + userName(s.UID)
+		return belongsTo(s.UID)
 	case s.Values == nil:
-		return "its values are not for us to read"
+		return "this process may not read its values"
 	case s.waiting() > 0:
 		return fmt.Sprintf("%d wait for it", s.waiting())
 	}
@@ -222,23 +220,11 @@ func (s *semSet) keep(uid uint32) string {
 	return ""
 }
 
-// again looks at the set once more. It returns nil if the set has gone.
-func (s *semSet) again() (leftover, error) {
-	all, err := semaphoreSets()
-	for _, now := range all {
-		if now.ID == s.ID {
-			return now, nil
-		}
-	}
-	return nil, err
-}
-
 // remove removes the set. A process that waits for it gets EIDRM.
 func (s *semSet) remove() error {
-	_, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s.ID), 0,
-		unix.IPC_RMID, 0, 0, 0)
-	if errno != 0 && !gone(errno) {
-		return fmt.Errorf("semctl IPC_RMID %v: %w", s, errno)
+	_, err := semctl(s.ID, 0, unix.IPC_RMID, nil)
+	if err != nil && !gone(err) {
+		return fmt.Errorf("semctl IPC_RMID %v: %w", s, err)
 	}
 	return nil
 }

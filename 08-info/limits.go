@@ -65,16 +65,14 @@ func limits(_ context.Context, stdout io.Writer) error {
 
 	// For semaphores both commands fill in the same type of struct.
 	var sems, semUse semLimits
-	for command, to := range map[uintptr]*semLimits{ipcInfo: &sems,
-		semInfo: &semUse} {
-		_, _, errno := unix.Syscall6(unix.SYS_SEMCTL, 0, 0, command,
-			uintptr(unsafe.Pointer(to)), 0, 0)
-		if errno != 0 {
-			return fmt.Errorf("semctl IPC_INFO: %w", errno)
-		}
+	if _, err := semctl(0, 0, ipcInfo, unsafe.Pointer(&sems)); err != nil {
+		return fmt.Errorf("semctl IPC_INFO: %w", err)
+	}
+	if _, err := semctl(0, 0, semInfo, unsafe.Pointer(&semUse)); err != nil {
+		return fmt.Errorf("semctl SEM_INFO: %w", err)
 	}
 
-	lines := []row{{cells: []string{"limit", "allowed", "of", "in use",
+	table := []row{{cells: []string{"limit", "allowed", "of", "in use",
 		"left"}},
 		limit("shmmax", allowed.max, "bytes", nil),
 		limit("shmall", allowed.all, "pages", &inUse.tot),
@@ -84,51 +82,61 @@ func limits(_ context.Context, stdout io.Writer) error {
 		limit("semopm", uint64(sems.opm), "ops", nil),
 		limit("semmni", uint64(sems.mni), "sets", new(uint64(semUse.usz))),
 	}
-	var fs unix.Statfs_t
-	if unix.Statfs(shmDir, &fs) == nil {
-		lines = append(lines,
-			room("bytes", fs.Blocks, fs.Bfree, uint64(fs.Bsize)),
-			room("files", fs.Files, fs.Ffree, 1))
+	remount := "size=N,nr_inodes=N"
+	var shm unix.Statfs_t
+	if unix.Statfs(shmDir, &shm) == nil {
+		table = append(table,
+			shmLimit("bytes", shm.Blocks, shm.Bfree, uint64(shm.Bsize)),
+			shmLimit("files", shm.Files, shm.Ffree, 1))
+		remount = fmt.Sprintf("size=%d,nr_inodes=%d",
+			shm.Blocks*uint64(shm.Bsize), shm.Files)
 	}
-	var lock unix.Rlimit
-	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &lock) == nil {
-		lines = append(lines, limit("memlock", lock.Cur, "bytes", nil))
+	var memlock unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &memlock) == nil {
+		table = append(table, limit("memlock", memlock.Cur, "bytes", nil))
 	}
-	var table bytes.Buffer
+	var text bytes.Buffer
 	columns, _ := screen()
-	printTable(&table, lines, columns)
-	fmt.Fprintf(&table, "\npages resident  %d\n", inUse.rss)
-	fmt.Fprintf(&table, "pages swapped   %d\n", inUse.swp)
-	fmt.Fprintf(&table, "highest index   %d\n", highest)
-	fmt.Fprintf(&table, "page size       %d\n", os.Getpagesize())
-	fmt.Fprintf(&table, changes, sems.msl, sems.mns, sems.opm, sems.mni)
-	_, err = stdout.Write(table.Bytes())
+	printTable(&text, table, columns)
+	fmt.Fprintf(&text, "\npages resident  %d\n", inUse.rss)
+	fmt.Fprintf(&text, "pages swapped   %d\n", inUse.swp)
+	fmt.Fprintf(&text, "highest index   %d\n", highest)
+	fmt.Fprintf(&text, "page size       %d\n", os.Getpagesize())
+	fmt.Fprintf(&text, howToChange, sems.msl, sems.mns, sems.opm, sems.mni,
+		remount)
+	stdout.Write(text.Bytes())
+	s, err := scan()
+	if err == nil {
+		s.warnOfOtherShm()
+	}
 	return err
 }
 
-// changes says how to change the limits. The four of sem are set together.
-const changes = `
-to change it, as root:
+// howToChange tells how to change the limits. The four of sem go together, so
+// the present ones are in the line. So is the present size of /dev/shm: a
+// smaller one could be too small.
+const howToChange = `
+to change a limit, as root; numbers are the present ones, N is yours:
   sysctl -w kernel.shmmax=N
   sysctl -w kernel.shmall=N
   sysctl -w kernel.shmmni=N
   sysctl -w kernel.sem="%d %d %d %d"  # msl, mns, opm, mni
-  mount -o remount,size=2G,nr_inodes=1M /dev/shm
+  mount -o remount,%s /dev/shm
   ulimit -l N  # memlock, in KiB, of this shell; limits.conf(5)
+sysctl -w is for this IPC namespace, until the next boot; else sysctl.d(5)
 `
 
-// room returns the line for bytes or files of /dev/shm: all of them and those
-// that are free, in units of size.
-func room(of string, all, free, size uint64) row {
-	if all == 0 { // /dev/shm has no limit, and so no count of what is used
+// shmLimit is the line for something that /dev/shm has, in units of size.
+func shmLimit(of string, all, free, size uint64) row {
+	if all == 0 { // then it has no limit, and does not count
 		return limit(shmDir, unix.RLIM_INFINITY, of, nil)
 	}
 	return limit(shmDir, all*size, of, new((all-free)*size))
 }
 
-// limit returns a line: what is allowed, of what, and how much of it is in use.
-// used is nil if that is not known.
-func limit(name string, allowed uint64, of string, used *uint64) row {
+// limit is a line: what is allowed, of what, and how much of it is in use, if
+// that can be said.
+func limit(title string, allowed uint64, of string, used *uint64) row {
 	left := "-"
 	if used != nil {
 		left = fmt.Sprint(allowed - min(*used, allowed))
@@ -137,5 +145,5 @@ func limit(name string, allowed uint64, of string, used *uint64) row {
 	if allowed >= noLimit {
 		most, left = "unlimited", "-"
 	}
-	return row{cells: []string{name, most, of, count(used), left}}
+	return row{cells: []string{title, most, of, count(used), left}}
 }

@@ -11,21 +11,22 @@ import (
 	"io"
 	"log"
 	"slices"
+	"strconv"
+	"time"
 )
 
 var asJSON, watching, showAll bool
 
-func listFlags(flags *flag.FlagSet) {
-	flags.BoolVar(&asJSON, "json", false, "print JSON: real numbers, bytes, "+
+func listFlags() {
+	flag.BoolVar(&asJSON, "json", false, "print JSON: real numbers, bytes, "+
 		"times of RFC 3339, null for what is not known")
-	flags.BoolVar(&watching, "watch", false, "repaint every second, until "+
+	flag.BoolVar(&watching, "watch", false, "repaint every second, until "+
 		"Ctrl-C, with what appeared, went and changed")
-	flags.BoolVar(&showAll, "all", false, "show memfds and shared anonymous "+
+	flag.BoolVar(&showAll, "all", false, "show memfds and shared anonymous "+
 		"memory, too")
 }
 
-// The headings of the tables. A segment was used when it was last attached,
-// detached or changed.
+// The headings of the tables.
 var (
 	objectHeading = row{cells: []string{"key/name", "id", "owner", "mode",
 		"bytes", "resident", "swap", "att", "used"},
@@ -58,70 +59,70 @@ func list(ctx context.Context, stdout io.Writer) error {
 		}
 	} else {
 		columns, _ := screen()
-		s.print(&text, columns, nil)
+		s.print(&text, s.tables(s.Time), columns)
 	}
 	stdout.Write(text.Bytes())
-	incomplete := func(o *object) bool { return !o.Complete }
-	if !asJSON && slices.ContainsFunc(s.Objects, incomplete) {
-		log.Printf("?: %s", hiddenFrom(s.survey.hidden))
+	if !asJSON {
+		s.explainGaps()
 	}
-	unread := func(set *semSet) bool { return set.Values == nil }
-	if !asJSON && slices.ContainsFunc(s.Sets, unread) {
-		log.Printf("?: only users who may read a set can see its values")
-	}
-	if pid := s.survey.elsewhere; pid != 0 {
-		log.Printf("/dev/shm is another one for process %d of this IPC "+
-			"namespace: nsenter -t %[1]d --ipc --mount --pid", pid)
-	}
+	s.survey.warnOfOtherShm()
 	return nil
 }
 
-// print prints the header and the tables. Marks are for -watch: each is printed
-// in front of a line. If marks is nil, not even a space is.
-func (s *snapshot) print(w io.Writer, width int, marks map[string]string) {
+// tables are those of the objects and of the semaphore sets. Ages are as of
+// now.
+func (s *snapshot) tables(now time.Time) [2][]row {
+	objects, sets := []row{objectHeading}, []row{setHeading}
+	for _, o := range s.Objects {
+		objects = append(objects, o.row(now))
+	}
+	for _, semaphores := range s.Sets {
+		sets = append(sets, semaphores.row(now))
+	}
+	return [2][]row{objects, sets}
+}
+
+// print prints the header and the tables.
+func (s *snapshot) print(w io.Writer, tables [2][]row, width int) {
 	header := s.Namespace.String()
 	if width > 0 {
 		header = cut(header, width)
 	}
 	fmt.Fprintf(w, "%s\n\n", header)
-	tables := map[*row][]row{}
-	for _, l := range s.lines(s.Time) {
-		if marks != nil {
-			l.mark = fmt.Sprintf("%-2s", marks[l.what])
-		}
-		tables[l.heading] = append(tables[l.heading], l.row)
-	}
-	for i, heading := range []*row{&objectHeading, &setHeading} {
-		if i > 0 && len(tables[heading]) == 0 {
-			break // semaphores are rare
-		} else if i > 0 {
-			fmt.Fprintln(w)
-		}
-		first := *heading
-		if marks != nil {
-			first.mark = "  "
-		}
-		printTable(w, append([]row{first}, tables[heading]...), width)
+	printTable(w, tables[0], width)
+	if len(s.Sets) > 0 {
+		fmt.Fprintln(w)
+		printTable(w, tables[1], width)
 	}
 	if s.noSets != nil {
 		fmt.Fprintf(w, "\n%v\n", s.noSets)
 	}
 }
 
-// String says which namespace this is, how many others can be seen, and names
-// some processes in them.
-func (n namespace) String() string {
-	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode,
-		len(n.Others))
-	for i, other := range n.Others {
-		switch {
-		case i == 0:
-			text += fmt.Sprintf(", e.g. of pid %d", other.Pid)
-		case i < 3:
-			text += fmt.Sprintf(", %d", other.Pid)
-		default:
-			return text + fmt.Sprintf(", +%d", len(n.Others)-i)
-		}
+// explainGaps says what the list cannot show, and why. A removed object is only
+// found by a look into the processes that have it.
+func (s *snapshot) explainGaps() {
+	if !s.survey.whole {
+		log.Printf("there may be more processes (?), and removed objects: %s",
+			s.survey.unseen())
 	}
-	return text
+	if slices.ContainsFunc(s.Sets, func(semaphores *semSet) bool {
+		return semaphores.Values == nil
+	}) {
+		log.Printf("?: only users who may read a set can see its values")
+	}
+}
+
+// String tells which namespace this is, how many others there are to be seen,
+// and processes in some of them.
+func (n namespace) String() string {
+	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode, len(n.Others))
+	if len(n.Others) == 0 {
+		return text
+	}
+	var pids []string
+	for _, other := range n.Others {
+		pids = append(pids, strconv.Itoa(other.Pid))
+	}
+	return text + ", e.g. of pid " + some(pids, 30)
 }

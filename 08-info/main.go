@@ -23,16 +23,21 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
+// program is the name of this program, as it was built: hints name it.
+var program = filepath.Base(os.Args[0])
+
 // A command is what the first argument chooses.
 type command struct {
 	name, does, example string
 
-	flags func(*flag.FlagSet) // defines its flags; nil: it has none
+	flags func() // defines those that it has, if not nil
 	run   func(ctx context.Context, stdout io.Writer) error
 }
 
@@ -60,7 +65,7 @@ var commands = []command{
 
 func main() {
 	log.SetFlags(0)
-	log.SetPrefix("08-info: ")
+	log.SetPrefix(program + ": ")
 	chosen := choose()
 	flag.Parse()
 	if flag.NArg() > 0 { // a stray argument
@@ -71,13 +76,14 @@ func main() {
 		unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	defer stop()
 	out := &checked{os.Stdout, nil}
-	if err := cmp.Or(chosen.run(ctx, out), out.failed); err != nil {
+	err := cmp.Or(chosen.run(ctx, out), out.failed)
+	// A reader that has seen enough, as head has, is no failure.
+	if err != nil && !errors.Is(err, unix.EPIPE) {
 		log.Fatal(err)
 	}
 }
 
-// A checked output remembers that a write failed. It is no failure if the
-// reader has seen enough and closes the pipe, as head does.
+// A checked output remembers that a write failed.
 type checked struct {
 	io.Writer
 	failed error
@@ -85,50 +91,47 @@ type checked struct {
 
 func (o *checked) Write(p []byte) (int, error) {
 	n, err := o.Writer.Write(p)
-	if err != nil && !errors.Is(err, unix.EPIPE) {
-		o.failed = err
-	}
+	o.failed = cmp.Or(o.failed, err)
 	return n, err
 }
 
 // choose returns the command that the first argument names, and removes that
 // argument. It also defines the command's flags.
 func choose() command {
-	chosen, title, usage := commands[0], "08-info", overview
-	for _, c := range commands {
-		if len(os.Args) > 1 && os.Args[1] == c.name {
-			chosen, title, usage = c, "08-info "+c.name, c.usage
-			os.Args = append(os.Args[:1], os.Args[2:]...)
-			break
+	chosen := commands[0]
+	flag.Usage = overview
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		i := slices.IndexFunc(commands, func(c command) bool {
+			return c.name == os.Args[1]
+		})
+		if i < 0 {
+			wrongUsage(fmt.Sprintf("unknown command %q", os.Args[1]))
 		}
-	}
-	flag.CommandLine = flag.NewFlagSet(title, flag.ExitOnError)
-	flag.CommandLine.Usage, flag.Usage = usage, usage
-	if title == "08-info" && len(os.Args) > 1 &&
-		!strings.HasPrefix(os.Args[1], "-") {
-		wrongUsage(fmt.Sprintf("unknown command %q", os.Args[1]))
+		chosen = commands[i]
+		flag.Usage = chosen.usage
+		os.Args = os.Args[1:]
 	}
 	if chosen.flags != nil {
-		chosen.flags(flag.CommandLine)
+		chosen.flags()
 	}
 	return chosen
 }
 
 // usage prints the help of a command.
 func (c command) usage() {
-	fmt.Fprintf(os.Stderr, "Usage of 08-info %s: %s\n", c.name, c.does)
+	fmt.Fprintf(os.Stderr, "Usage of %s %s: %s\n", program, c.name, c.does)
 	flag.PrintDefaults()
-	fmt.Fprintf(os.Stderr, "Example: 08-info %s%s\n", c.name, c.example)
+	fmt.Fprintf(os.Stderr, "Example: %s %s%s\n", program, c.name, c.example)
 }
 
 // overview prints the help of the program without a command.
 func overview() {
-	fmt.Fprintln(os.Stderr, "Usage of 08-info: 08-info COMMAND [FLAG...]")
+	fmt.Fprintf(os.Stderr, "Usage of %s: %[1]s COMMAND [FLAG...]\n", program)
 	for _, c := range commands {
 		fmt.Fprintf(os.Stderr, "  %-8s %s\n", c.name, c.does)
 	}
-	fmt.Fprintln(os.Stderr, "Without a command it is list, with its flags. "+
-		"08-info COMMAND -h shows a command's flags.")
+	fmt.Fprintf(os.Stderr, "Without a command it is list, with its flags. "+
+		"%s COMMAND -h shows a command's flags.\n", program)
 }
 
 // wrongUsage ends the program if its arguments are wrong. It is called before

@@ -13,24 +13,24 @@ var userNames = map[uint32]string{} // a name may take long to look up
 
 // userName returns the name of a user. A user without a name has a number.
 func userName(uid uint32) string {
-	name, known := userNames[uid]
+	found, known := userNames[uid]
 	if !known {
-		name = strconv.FormatUint(uint64(uid), 10)
-		if u, err := user.LookupId(name); err == nil {
-			name = printable(u.Username)
+		found = strconv.FormatUint(uint64(uid), 10)
+		if u, err := user.LookupId(found); err == nil {
+			found = printable(u.Username)
 		}
-		userNames[uid] = name
+		userNames[uid] = found
 	}
-	return name
+	return found
 }
 
 // groupName does the same for a group.
 func groupName(gid uint32) string {
-	number := strconv.FormatUint(uint64(gid), 10)
-	if g, err := user.LookupGroupId(number); err == nil {
-		return g.Name
+	digits := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(digits); err == nil {
+		return printable(g.Name)
 	}
-	return number
+	return digits
 }
 
 // printable makes text from others safe to print. The name of a file or a

@@ -51,8 +51,9 @@ type object struct {
 	LastPid   *int32     `json:"last_pid"`
 
 	backing backing
-	path    string     // of a POSIX object
-	read    *time.Time // of a POSIX object: the file's atime
+	path    string     // of a POSIX object that has not been removed
+	read    *time.Time // the same: the file's atime
+	creator string     // its pid and command, if nobody is attached and it runs
 }
 
 // A snapshot is all that list shows.
@@ -92,9 +93,9 @@ func take() (*snapshot, error) {
 	s := &snapshot{Version: 2, Time: time.Now().UTC().Truncate(time.Second),
 		Objects: []*object{}}
 	memory := residents()
-	for _, segment := range all {
-		o := segment.object()
-		m := memory[segment.id] // nils, if the segment is new or /proc hidden
+	for _, one := range all {
+		o := one.object()
+		m := memory[one.id] // nil: made since, or not for us to know
 		o.Resident, o.Swapped = m.rss, m.swap
 		s.Objects = append(s.Objects, o)
 	}
@@ -113,14 +114,14 @@ func take() (*snapshot, error) {
 	s.Namespace = processes.where()
 	s.Unreadable, s.survey = len(processes.hidden), processes
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
-		return !o.complete(processes)
+		return !o.fillIn(processes)
 	})
 	return s, nil
 }
 
-// complete fills in the processes that have the object, and what follows from
-// them. It returns whether the object is still there.
-func (o *object) complete(s *survey) bool {
+// fillIn adds who has the object, and what follows from that. It returns
+// whether the object is still there.
+func (o *object) fillIn(s *survey) bool {
 	o.Owner, o.ModeOctal = "?", "?"
 	if o.UID != nil {
 		o.Owner, o.ModeOctal = userName(*o.UID), fmt.Sprintf("%04o", *o.Mode)
@@ -140,10 +141,13 @@ func (o *object) complete(s *survey) bool {
 			}
 		}
 		o.Complete = n >= *o.Attaches
+		if c := int(*o.Creator); *o.Attaches == 0 && runs(c) {
+			o.creator = fmt.Sprintf("creator %d %s", c, commandOf(c))
+		}
 	} else if o.Complete = s.whole; o.Complete {
 		o.Attaches = &n
 	}
-	if o.Attaches != nil && *o.Attaches == 0 && len(o.Processes) == 0 {
+	if !o.inUse() && o.Attaches != nil {
 		o.Status = append(o.Status, "unused")
 	}
 	if o.Status == nil {
@@ -152,14 +156,19 @@ func (o *object) complete(s *survey) bool {
 	return true
 }
 
-// attached prints on standard error which processes have the object mapped or
-// open, and where.
+// inUse tells whether a process is known to have the object.
+func (o *object) inUse() bool {
+	return len(o.Processes) > 0 || o.Attaches != nil && *o.Attaches > 0
+}
+
+// attached says, on standard error, which processes have the object mapped,
+// and where.
 func attached(o *object) error {
 	s, err := scan()
 	if err != nil {
 		return err
 	}
-	if !o.complete(s) {
+	if !o.fillIn(s) {
 		return nil // it has gone meanwhile
 	}
 	for _, p := range o.Processes {
@@ -173,7 +182,7 @@ func attached(o *object) error {
 		}
 	}
 	if !o.Complete {
-		log.Printf("%s", hiddenFrom(s.hidden))
+		log.Printf("there may be more: %s", s.unseen())
 	}
 	return nil
 }
@@ -215,23 +224,25 @@ func (o *object) String() string {
 
 // row returns the object's line in the table.
 func (o *object) row(now time.Time) row {
-	var who []string
-	for _, p := range o.Processes {
-		who = append(who, p.String())
-	}
-	if c := o.Creator; c != nil && *o.Attaches == 0 && runs(int(*c)) {
-		who = append(who, fmt.Sprintf("creator %d %s", *c, commandOf(int(*c))))
-	}
-	if !o.Complete {
-		who = append(who, "?")
-	}
 	attaches := count(o.Attaches)
 	if o.Attaches == nil {
 		attaches = "?"
 	}
-	return row{[]string{o.title(), count(o.ID), o.Owner, o.ModeOctal,
-		count(&o.Bytes), count(o.Resident), count(o.Swapped),
-		attaches, age(o.used(), now)}, strings.Join(o.Status, ","), who, ""}
+	r := row{
+		what: o.String(),
+		cells: []string{o.title(), count(o.ID), o.Owner, o.ModeOctal,
+			count(&o.Bytes), count(o.Resident), count(o.Swapped), attaches,
+			age(o.used(), now)},
+		status: strings.Join(o.Status, ","),
+		more:   !o.Complete,
+	}
+	for _, p := range o.Processes {
+		r.processes = append(r.processes, p.String())
+	}
+	if o.creator != "" {
+		r.processes = append(r.processes, o.creator)
+	}
+	return r
 }
 
 // count returns a number as text. It is - if the number is not known.

@@ -17,12 +17,12 @@ import (
 const shmDir = "/dev/shm" // a tmpfs, see shm_overview(7)
 
 // posixObjects lists the files of /dev/shm: shared memory, and semaphores,
-// whose names begin with sem. It opens none of them. Otherwise a program that
-// asks for a lease, to see whether it is alone, would get a wrong answer.
+// whose names begin with sem. It opens none, for a program that asks for a
+// lease, to see whether it is the only one, would be told that it is not.
 func posixObjects() (all []*object) {
-	swapping, dev := swapInUse(), shmDevice("")
-	// If there is no directory, there are no objects. The slash follows
-	// /dev/shm if it is a link. Programs create directories in it, too.
+	dev := shmDevice("")
+	// Where there is no directory, there are no objects. With the slash, it
+	// may be a link to another one. Programs make folders in it, too.
 	filepath.WalkDir(shmDir+"/", func(file string, f fs.DirEntry, _ error) (
 		_ error) {
 		if f == nil || !f.Type().IsRegular() {
@@ -31,9 +31,6 @@ func posixObjects() (all []*object) {
 		o, err := posixObject(strings.TrimPrefix(path.Clean(file), shmDir),
 			dev)
 		if err == nil {
-			if swapping {
-				o.Swapped = nil // not known: some of it may be in swap
-			}
 			all = append(all, o)
 		}
 		return
@@ -41,40 +38,31 @@ func posixObjects() (all []*object) {
 	return all
 }
 
-// posixObject looks at one file. dev is the device of /dev/shm.
-func posixObject(name string, dev uint64) (*object, error) {
+// posixObject looks at one. Device dev is that of /dev/shm.
+func posixObject(title string, dev uint64) (*object, error) {
 	var st unix.Stat_t
-	if err := unix.Lstat(shmDir+name, &st); err != nil {
+	if err := unix.Lstat(shmDir+title, &st); err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Dev != dev {
 		return nil, errors.New("no regular file of " + shmDir)
 	}
-	used, none := uint64(st.Blocks)*512, uint64(0)
-	o := &object{
-		Kind: kindOf(name), Name: &name, Inode: &st.Ino, UID: &st.Uid,
-		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size), Resident: &used,
-		Swapped: &none,
-		Changed: unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
-		backing: backing{st.Dev, st.Ino}, path: shmDir + name,
+	return &object{
+		Kind: kindOf(title), Name: &title, Inode: &st.Ino, UID: &st.Uid,
+		Mode: new(st.Mode & 0o777), Bytes: uint64(st.Size),
+		Resident: new(uint64(st.Blocks) * 512), // or in swap
+		Changed:  unixTime(max(st.Mtim.Sec, st.Ctim.Sec)),
+		backing:  backing{st.Dev, st.Ino}, path: shmDir + title,
 		read: unixTime(st.Atim.Sec),
-	}
-	return o, nil
+	}, nil
 }
 
-// kindOf tells what a file of /dev/shm is. A semaphore's name begins with sem.
-func kindOf(name string) string {
-	if strings.HasPrefix(name, "/sem.") {
+// kindOf tells what a file of /dev/shm is. A semaphore's begins with sem.
+func kindOf(title string) string {
+	if strings.HasPrefix(title, "/sem.") {
 		return kindSemaphore
 	}
 	return kindPOSIX
-}
-
-// swapInUse tells whether anything is swapped out. If so, nobody knows how much
-// of a file is in swap without opening it.
-func swapInUse() bool {
-	var info unix.Sysinfo_t
-	return unix.Sysinfo(&info) != nil || info.Totalswap != info.Freeswap
 }
 
 // statPOSIX shows a POSIX object in the manner of the tutorial.

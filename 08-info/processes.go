@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,16 +53,16 @@ const sysv = ^uint64(0) // no device has this number
 // A survey says which processes have which objects, as far as this process may
 // see.
 type survey struct {
-	namespace string         // the IPC namespace of this process
-	others    map[string]int // other namespaces, each with a pid in it
-	hidden    []string       // pids that this process may not look into
-	elsewhere int            // a pid of this namespace with another /dev/shm
+	namespace string         // of IPC, that of this process
+	others    map[string]int // namespaces, each with a pid of one in it
+	hidden    []string       // processes that this one may not look into
+	elsewhere int            // one of this namespace with another /dev/shm
 	users     map[backing][]process
 	nameless  map[backing]*nameless
 
-	shm    uint64   // the device of /dev/shm
-	kernel []uint64 // the devices of files that have no name in a directory
-	marks  [][]byte // all these devices, as maps has them
+	shm     uint64   // the device of /dev/shm
+	kernel  []uint64 // the devices of what has no name in any directory
+	inLines [][]byte // all of these, as in a line of maps
 
 	whole bool // no process was missed
 }
@@ -73,46 +75,18 @@ func scan() (*survey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot see which processes use what: %w", err)
 	}
-	names, err := os.ReadDir("/proc")
+	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
 	s := &survey{namespace: own, others: map[string]int{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(""), kernel: kernelDevices()}
-	s.marks = marks(append(s.kernel, s.shm)...)
-	var maps bytes.Buffer
-	for _, name := range names {
-		pid, err := strconv.Atoi(name.Name())
-		if err != nil {
-			continue
-		}
-		dir, in, err := readMaps("/proc/"+name.Name(), &maps)
-		switch {
-		case errors.Is(err, fs.ErrPermission):
-			if !kernelThread(name.Name()) {
-				s.hidden = append(s.hidden, name.Name())
-			}
-			continue
-		case err != nil:
-			continue // it has ended
-		}
-		if in != own && (s.others[in] == 0 || pid < s.others[in]) {
-			s.others[in] = pid
-		}
-		if maps.Len() == 0 {
-			continue // a thread of the kernel, or a zombie
-		}
-		dev := shmDevice(dir + "/root")
-		if in == own && dev != 0 && dev != s.shm {
-			s.elsewhere = pid
-		}
-		found := map[backing]*process{}
-		s.addMaps(found, dir, maps.Bytes(), in == own)
-		s.addDescriptors(found, dir)
-		for b, p := range found {
-			p.Pid, p.Command = pid, commandOf(pid)
-			s.users[b] = append(s.users[b], *p)
+	s.inLines = inLines(append(s.kernel, s.shm)...)
+	var maps bytes.Buffer // used again for each process
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
+			s.lookInto(pid, &maps)
 		}
 	}
 	// If /proc is mounted with hidepid, the processes of other users cannot be
@@ -129,19 +103,49 @@ func scan() (*survey, error) {
 	return s, nil
 }
 
-// readMaps reads what a process has mapped, and its IPC namespace. It uses the
-// same buffer for all processes. If the first thread has ended, it reads both
-// from another thread. dir is where it has read them.
-func readMaps(process string, maps *bytes.Buffer) (dir, in string, err error) {
-	in, err = readThread(process, maps)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || maps.Len() > 0 {
-		return process, in, err
+// lookInto notes what a process has.
+func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
+	dir, in, err := readMaps(pid, maps)
+	if errors.Is(err, fs.ErrPermission) && !kernelThread(pid) {
+		s.hidden = append(s.hidden, strconv.Itoa(pid))
 	}
-	threads, _ := os.ReadDir(process + "/task")
-	for _, t := range threads {
-		dir = process + "/task/" + t.Name()
+	if err != nil { // not for this process to see, or it has ended
+		return
+	}
+	if in != s.namespace && (s.others[in] == 0 || pid < s.others[in]) {
+		s.others[in] = pid
+	}
+	if maps.Len() == 0 {
+		return // a thread of the kernel, or a zombie
+	}
+	dev := shmDevice(dir + "/root")
+	if in == s.namespace && dev != 0 && dev != s.shm {
+		s.elsewhere = pid
+	}
+	found := map[backing]*process{}
+	s.addMaps(found, dir, maps.Bytes(), in == s.namespace)
+	if pid != os.Getpid() { // a shell may have redirected this program
+		s.addDescriptors(found, dir)
+	}
+	for b, p := range found {
+		p.Pid, p.Command = pid, commandOf(pid)
+		s.users[b] = append(s.users[b], *p)
+	}
+}
+
+// readMaps reads what a process has mapped, and its IPC namespace. If its first
+// thread has ended, the others still have both. Then dir is the directory of
+// one of those, else that of the process.
+func readMaps(pid int, maps *bytes.Buffer) (dir, in string, err error) {
+	dir = fmt.Sprintf("/proc/%d", pid)
+	in, err = readThread(dir, maps)
+	if maps.Len() > 0 || errors.Is(err, fs.ErrPermission) {
+		return dir, in, err
+	}
+	threads, _ := filepath.Glob(dir + "/task/*")
+	for _, dir = range threads {
 		in, err = readThread(dir, maps)
-		if err == nil && maps.Len() > 0 {
+		if maps.Len() > 0 {
 			break
 		}
 	}
@@ -163,13 +167,13 @@ func readThread(dir string, maps *bytes.Buffer) (in string, err error) {
 	return in, err
 }
 
-// kernelThread tells whether a process that we may not look into is a thread
+// kernelThread tells whether a process that may not be looked into is a thread
 // of the kernel. Such a thread maps nothing. See PF_KTHREAD in the kernel's
 // sched.h.
-func kernelThread(pid string) bool {
-	text, _ := os.ReadFile("/proc/" + pid + "/stat")
-	name := bytes.LastIndexByte(text, ')') // it may have spaces, and ")"
-	fields := strings.Fields(string(text[name+1:]))
+func kernelThread(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	end := bytes.LastIndexByte(text, ')') // of its name, which may have one
+	fields := strings.Fields(string(text[end+1:]))
 	if len(fields) < 7 {
 		return false
 	}
@@ -187,22 +191,30 @@ func commandOf(pid int) string {
 	return printable(strings.TrimSuffix(string(text), "\n"))
 }
 
-// hiddenFrom says that we could not look into some processes, and who can.
-func hiddenFrom(pids []string) string {
-	if pids == nil {
-		return "there may be more that are not to be seen here, in another " +
-			"PID namespace or by hidepid"
+// unseen says which processes could not be looked into.
+func (s *survey) unseen() string {
+	if s.hidden == nil {
+		return "processes of other PID namespaces, and those that hidepid " +
+			"hides, are not to be seen here"
 	}
-	text := fmt.Sprintf("there may be more: no right to look into %d of the "+
-		"processes here: %s", len(pids), some(pids, 20))
+	text := fmt.Sprintf("no right to look into %d of the processes here: %s",
+		len(s.hidden), some(s.hidden, 20))
 	if os.Geteuid() != 0 {
 		text += "; root has it"
 	}
 	return text
 }
 
-// where returns the namespace of this process, and the others, each with a
-// process that is in it.
+// warnOfOtherShm says that processes of this IPC namespace have another
+// /dev/shm, as after nsenter --ipc.
+func (s *survey) warnOfOtherShm() {
+	if s.elsewhere != 0 {
+		log.Printf("/dev/shm is another one for process %d of this IPC "+
+			"namespace: nsenter -t %[1]d --ipc --mount --pid", s.elsewhere)
+	}
+}
+
+// where is the namespace of this process, and the others with ways into them.
 func (s *survey) where() namespace {
 	n := namespace{inode(s.namespace), []entry{}}
 	for other, pid := range s.others {

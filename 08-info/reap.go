@@ -22,44 +22,34 @@ var (
 	older  = 10 * time.Minute
 	really bool
 	force  bool
-	reapOf *uint32 // the user whose leftovers to find; nil: this user
-
-	semKey int
-	semID  = -1
+	reapOf *uint32 // a user, if not this one
 )
 
-func reapFlags(flags *flag.FlagSet) {
-	anyFlags(flags)
-	flags.DurationVar(&older, "older", older,
-		"`time` since the last attach, detach or change: 90s, 10m, 24h")
-	flags.BoolVar(&really, "yes", false, "remove them, not only list them")
-	flags.Func("user", "whose leftovers, for root: a `user`, name or number",
+func reapFlags() {
+	anyFlags()
+	flag.DurationVar(&older, "older", older,
+		"`time` since the last attach, detach or change: 90s, 10m or 24h")
+	flag.BoolVar(&really, "yes", false, "remove them, not only list them")
+	flag.Func("user", "whose leftovers, for root: a `user`, name or number",
 		func(s string) (err error) {
 			reapOf, err = userID(s)
 			return err
 		})
-	numberFlag(flags, &semKey, "semkey", "`key` of a semaphore set: only "+
+	numberFlag(&given.semKey, "semkey", "`key` of a semaphore set: only "+
 		"that, for others are never taken", 1)
-	flags.BoolVar(&force, "force", false, "remove also what a process has "+
-		"used that still runs, or may run")
-	numberFlag(flags, &semID, "semid", "`id` of a semaphore set: only that", 0)
+	numberFlag(&given.semID, "semid", "`id` of a semaphore set: only that", 0)
+	flag.BoolVar(&force, "force", false, "remove what you name although a "+
+		"process has used it that still runs, or may run")
 }
 
-// A leftover is a segment, a POSIX object or a semaphore set.
-type leftover interface {
-	fmt.Stringer
-	row(now time.Time) row
-	again() (leftover, error) // looks once more; nil if it has gone
-	keep(uid uint32) string   // why it must be kept, or ""
-	remove() error
-}
-
-// reap lists what ended processes have left, and removes it with -yes. Somebody
-// may want an unattached object to stay. So reap takes none of another user,
-// and none that was used a short time ago. It looks again just before it
-// removes an object.
+// reap lists what was left by processes that have ended, and removes it if it
+// is told to. An unattached object may be meant to be there, so it takes none
+// of other users, none that was used lately, and looks again just before it
+// removes one.
 func reap(_ context.Context, stdout io.Writer) error {
-	if older < 0 {
+	if named() > 1 || force && named() == 0 {
+		wantOne()
+	} else if older < 0 {
 		return errors.New("-older is out of range")
 	}
 	uid := uint32(os.Geteuid())
@@ -69,134 +59,167 @@ func reap(_ context.Context, stdout io.Writer) error {
 	} else if reapOf != nil {
 		uid = *reapOf
 	}
-	all, heading, err := candidates()
-	if err != nil {
+	var leftovers []*object
+	var err error
+	switch {
+	case given.semKey != 0 || given.semID >= 0:
+		return reapSet(stdout, uid)
+	case named() == 1:
+		leftovers, err = namedLeftover(uid)
+	default:
+		leftovers, err = allLeftovers(uid)
+	}
+	if err != nil || len(leftovers) == 0 {
 		return err
 	}
-	now := time.Now()
-	table := []row{heading}
-	var leftovers []leftover
-	var others []string // users who have leftovers, for root
-	for _, l := range all {
-		why := l.keep(uid)
-		if why == "" {
-			table = append(table, l.row(now))
-			leftovers = append(leftovers, l)
-		} else if o, _ := l.(*object); named() || *o.UID == uid &&
-			tooYoung(o.used()) == "" && len(o.Processes) == 0 {
-			log.Printf("%v: kept: %s", l, why)
-		} else if uid == 0 && o.keep(*o.UID) == "" {
-			others = append(others, userName(*o.UID))
+	var rows []row
+	for _, o := range leftovers {
+		rows = append(rows, o.row(time.Now()))
+	}
+	err = show(stdout, objectHeading, rows...)
+	if err != nil || !really {
+		return err
+	}
+	for _, o := range leftovers {
+		err = errors.Join(err, o.remove(stdout, uid))
+	}
+	return err
+}
+
+// namedLeftover returns the object that -key, -id or -name names. If it is no
+// leftover, that is an error.
+func namedLeftover(uid uint32) ([]*object, error) {
+	o, err := findAny()
+	if err != nil {
+		return nil, err
+	}
+	s, err := scan()
+	if err != nil {
+		return nil, err
+	}
+	o.fillIn(s)
+	if why := o.keep(uid); why != "" {
+		return nil, kept(o, why)
+	}
+	return []*object{o}, nil
+}
+
+// allLeftovers returns all segments that are leftovers of a user, and says
+// what else there is.
+func allLeftovers(uid uint32) (leftovers []*object, err error) {
+	s, err := take()
+	if err != nil {
+		return nil, err
+	}
+	var others []string // users who have some
+	young, posix := 0, 0
+	for _, o := range s.Objects {
+		switch {
+		case o.inUse() || o.Kind != kindSegment && o.path == "":
+			// A process has it, or it has been removed already.
+		case *o.UID != uid:
+			if o.Kind == kindSegment && o.keep(*o.UID) == "" {
+				others = append(others, "-user "+userName(*o.UID))
+			}
+		case o.Kind != kindSegment:
+			posix++
+		case tooYoung(o.used()) != "":
+			young++
+		default:
+			if why := o.keep(uid); why != "" {
+				kept(o, why)
+				continue
+			}
+			leftovers = append(leftovers, o)
 		}
 	}
+	if young > 0 {
+		log.Printf("segments that nobody has attached, but that were used in "+
+			"the last %v: %d; see -older", older, young)
+	}
+	if posix > 0 {
+		log.Printf("POSIX objects, which are taken only by -name: %d", posix)
+	}
 	if slices.Sort(others); len(others) > 0 {
-		log.Printf("leftovers of others: -user %s", strings.Join(
-			slices.Compact(others), ", "))
+		log.Printf("leftovers of others, for root to remove: %s",
+			strings.Join(slices.Compact(others), ", "))
 	}
 	if len(leftovers) == 0 {
-		return kept("no leftovers of %s, unused for %v", userName(uid), older)
+		log.Printf("no leftovers of %s, unused for %v", userName(uid), older)
 	}
-	columns, _ := screen()
-	var text bytes.Buffer
-	printTable(&text, table, columns)
-	if _, err := stdout.Write(text.Bytes()); err != nil {
-		return err // nobody has seen the list, so remove nothing
-	}
-	if !really {
-		log.Printf("an object that nobody uses may be meant to be there; the " +
-			"same with -yes removes these")
-		return nil
-	}
-	var failed error
-	for _, l := range leftovers {
-		failed = errors.Join(failed, removeLeftover(stdout, l, uid))
-	}
-	return failed
+	return leftovers, nil
 }
 
-// removeLeftover looks at a leftover again, because some time has passed since
-// it was listed. Then it removes it.
-func removeLeftover(stdout io.Writer, l leftover, uid uint32) error {
-	now, err := l.again()
-	if err != nil {
-		return err
-	}
-	why := hasGone
-	if now != nil {
-		why = now.keep(uid)
-	}
+// kept says why something stays. If it was named, that is a failure, unless it
+// has gone.
+func kept(what fmt.Stringer, why string) error {
 	if why == hasGone {
-		log.Printf("%v: has gone", l)
-		return nil
-	} else if why != "" {
-		return kept("%v: kept: %s", l, why)
-	}
-	if err := now.remove(); err != nil {
-		return err
-	}
-	if now, err := l.again(); err == nil && now != nil {
-		// Somebody has attached it just before. Nothing is lost: the segment
-		// lives until the last detach, as after any removal.
-		log.Printf("%v: somebody has just attached it: it is marked", l)
+		log.Printf("%v: %s", what, why)
 		return nil
 	}
-	fmt.Fprintf(stdout, "%v: removed\n", l)
-	return nil
-}
-
-// kept reports that something stays. If a flag named it, that is an error.
-func kept(format string, args ...any) error {
-	err := fmt.Errorf(format, args...)
-	if named() {
+	err := fmt.Errorf("%v: kept: %s", what, why)
+	if named() == 1 {
 		return err
 	}
 	log.Print(err)
 	return nil
 }
 
-// named tells whether -key or another flag names one object or set.
-func named() bool {
-	return key != 0 || id >= 0 || name != "" || semKey != 0 || semID >= 0
+// show prints the leftovers. If nobody has seen them, none is removed.
+func show(stdout io.Writer, heading row, rows ...row) error {
+	columns, _ := screen()
+	var text bytes.Buffer
+	printTable(&text, append([]row{heading}, rows...), columns)
+	if _, err := stdout.Write(text.Bytes()); err != nil {
+		return fmt.Errorf("nothing is removed: %v", err)
+	}
+	if !really {
+		log.Printf("an object that nobody uses may be meant to be there; the " +
+			"same with -yes removes these")
+	}
+	return nil
 }
 
-// candidates returns the object or the set that a flag names, or all objects.
-func candidates() (all []leftover, heading row, err error) {
-	if semKey != 0 || semID >= 0 {
-		if key != 0 || id >= 0 || name != "" || semKey != 0 && semID >= 0 {
-			wrongUsage("want one of -key, -id, -name, -semkey and -semid")
-		}
-		sets, err := semaphoreSets()
-		if err != nil {
-			return nil, row{}, err
-		}
-		for _, s := range sets {
-			if s.ID == semID || semKey != 0 && int(s.Key) == semKey {
-				return []leftover{s}, setHeading, nil
-			}
-		}
-		what := fmt.Sprintf("key %#x", uint32(semKey))
-		if semID >= 0 {
-			what = fmt.Sprintf("set %d", semID)
-		}
-		return nil, row{}, fmt.Errorf("semget %s: no such semaphore set\n"+
-			"08-info list shows those that there are", what)
-	}
-	s, err := take()
+// reapSet is reap for the semaphore set that -semkey or -semid names.
+func reapSet(stdout io.Writer, uid uint32) error {
+	s, err := findSet()
 	if err != nil {
-		return nil, row{}, err
+		return err
 	}
-	var only *object
-	if named() {
-		if only, err = findAny(); err != nil {
-			return nil, row{}, err
+	if why := s.keep(uid); why != "" {
+		return kept(s, why)
+	}
+	err = show(stdout, setHeading, s.row(time.Now()))
+	if err != nil || !really {
+		return err
+	}
+	// Some time has passed since it was shown: look again.
+	if why := s.keep(uid); why != "" {
+		return kept(s, why)
+	}
+	if err := s.remove(); err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, "%v: removed\n", s)
+	return nil
+}
+
+// findSet returns the set that -semkey or -semid names.
+func findSet() (*semSet, error) {
+	sets, err := semaphoreSets()
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range sets {
+		if s.ID == given.semID ||
+			given.semKey != 0 && int(s.Key) == given.semKey {
+			return s, nil
 		}
 	}
-	for _, o := range s.Objects {
-		here := o.Kind == kindSegment || o.path != "" // not removed already
-		if here && (only == nil ||
-			o.backing == only.backing && o.path == only.path) {
-			all = append(all, o)
-		}
+	what := fmt.Sprintf("key %#x", uint32(given.semKey))
+	if given.semID >= 0 {
+		what = fmt.Sprintf("set %d", given.semID)
 	}
-	return all, objectHeading, nil
+	return nil, fmt.Errorf("semget %s: no such semaphore set\n"+
+		"%s list shows those that there are", what, program)
 }

@@ -3,10 +3,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,25 +32,41 @@ type segment struct {
 	unix.SysvShmDesc
 }
 
-// segments asks for one index after the other. Segments may come and go
-// meanwhile, so the list may have segments that were never there together.
+// segments returns all segments of this IPC namespace.
 func segments() (all []segment, err error) {
-	var ds unix.SysvShmDesc
-	highest, err := unix.SysvShmCtl(0, shmInfo, &ds)
-	if err != nil {
-		return nil, fmt.Errorf("shmctl SHM_INFO: %w", err)
+	for range 100 {
+		all, counted, err := askEachIndex()
+		if err != nil || len(all) > 0 || counted == 0 {
+			return all, err
+		}
+		// None of those that SHM_INFO counts: they have just gone, or
+		// EINVAL does not mean "none at this index". Look again.
 	}
+	return nil, errors.New("shmctl SHM_STAT_ANY finds no segment, and " +
+		"SHM_INFO counts some: it needs Linux 4.17")
+}
+
+// askEachIndex asks for one index after the other. Segments come and go
+// meanwhile, so what it returns may never have existed at one moment.
+func askEachIndex() (all []segment, counted int32, err error) {
+	var buf unix.SysvShmDesc // has room for the smaller struct shm_info
+	highest, err := unix.SysvShmCtl(0, shmInfo, &buf)
+	if err != nil {
+		return nil, 0, fmt.Errorf("shmctl SHM_INFO: %w", err)
+	}
+	counted = (*shmUsage)(unsafe.Pointer(&buf)).used
 	for index := range highest + 1 {
-		id, err := unix.SysvShmCtl(index, shmStatAny, &ds)
+		var ds unix.SysvShmDesc
+		shmid, err := unix.SysvShmCtl(index, shmStatAny, &ds)
 		if gone(err) {
 			continue // there is none at this index
 		} else if err != nil {
-			return nil, fmt.Errorf("shmctl SHM_STAT_ANY index %d: %w", index,
-				err)
+			return nil, 0, fmt.Errorf("shmctl SHM_STAT_ANY index %d: %w",
+				index, err)
 		}
-		all = append(all, segment{id, ds})
+		all = append(all, segment{shmid, ds})
 	}
-	return all, nil
+	return all, counted, nil
 }
 
 // A resident is how many bytes of a segment are in memory and in swap. shmctl
@@ -65,11 +83,11 @@ func residents() map[int]resident {
 		if len(fields) < 16 {
 			continue
 		}
-		id, err := strconv.Atoi(fields[1])
+		shmid, err := strconv.Atoi(fields[1])
 		rss, err2 := strconv.ParseUint(fields[14], 10, 64)
 		swap, err3 := strconv.ParseUint(fields[15], 10, 64)
-		if err == nil && err2 == nil && err3 == nil { // not the heading
-			known[id] = resident{&rss, &swap}
+		if err == nil && err2 == nil && err3 == nil { // no heading
+			known[shmid] = resident{&rss, &swap}
 		}
 	}
 	return known
@@ -77,12 +95,12 @@ func residents() map[int]resident {
 
 // object returns a segment as list shows it. Its processes are not known yet.
 func (s segment) object() *object {
-	key := uint32(s.Perm.Key)
 	o := &object{
-		Kind: kindSegment, Key: &key, ID: &s.id, UID: &s.Perm.Uid,
-		Mode: new(s.Perm.Mode & 0o777), Bytes: s.Segsz, Attaches: &s.Nattch,
-		Attached: unixTime(s.Atime), Detached: unixTime(s.Dtime),
-		Changed: unixTime(s.Ctime), Creator: &s.Cpid, LastPid: &s.Lpid,
+		Kind: kindSegment, Key: new(uint32(s.Perm.Key)), ID: &s.id,
+		UID: &s.Perm.Uid, Mode: new(s.Perm.Mode & 0o777), Bytes: s.Segsz,
+		Attaches: &s.Nattch, Attached: unixTime(s.Atime),
+		Detached: unixTime(s.Dtime), Changed: unixTime(s.Ctime),
+		Creator: &s.Cpid, LastPid: &s.Lpid,
 		backing: backing{sysv, uint64(s.id)},
 	}
 	if s.Perm.Mode&shmDest != 0 {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,14 +56,15 @@ func semaphoreSets() ([]*semSet, error) {
 	}
 	all := []*semSet{}
 	for line := range strings.Lines(string(text)) {
-		var key, gid, cuid, cgid, otime, changed int64
+		var signed, gid, cuid, cgid, otime, changed int64
 		s := new(semSet)
-		n, _ := fmt.Sscanf(line, "%d %d %o %d %d %d %d %d %d %d", &key, &s.ID,
-			&s.Mode, &s.Count, &s.UID, &gid, &cuid, &cgid, &otime, &changed)
+		n, _ := fmt.Sscanf(line, "%d %d %o %d %d %d %d %d %d %d", &signed,
+			&s.ID, &s.Mode, &s.Count, &s.UID, &gid, &cuid, &cgid, &otime,
+			&changed)
 		if n < 10 {
 			continue // the heading
 		}
-		s.Key, s.Mode = uint32(key), s.Mode&0o777
+		s.Key, s.Mode = uint32(signed), s.Mode&0o777
 		s.Owner, s.ModeOctal = userName(s.UID), fmt.Sprintf("%04o", s.Mode)
 		s.Operated, s.Changed = unixTime(otime), unixTime(changed)
 		if s.read() != nil {
@@ -78,24 +80,32 @@ func semaphoreSets() ([]*semSet, error) {
 
 // read asks for each semaphore in turn. They may change meanwhile.
 func (s *semSet) read() error {
-	for num := range s.Count {
+	for num := range int(s.Count) {
 		var v semaphore
-		for what, to := range map[uintptr]*int{semGetVal: &v.Value,
-			semGetNcnt: &v.Waiting, semGetZcnt: &v.Zero,
-			semGetPid: &v.LastPid} {
-			n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(s.ID),
-				uintptr(num), what, 0, 0, 0)
-			if errno != 0 {
-				return errno
-			}
-			*to = int(n)
+		var failed [4]error
+		v.Value, failed[0] = semctl(s.ID, num, semGetVal, nil)
+		v.Waiting, failed[1] = semctl(s.ID, num, semGetNcnt, nil)
+		v.Zero, failed[2] = semctl(s.ID, num, semGetZcnt, nil)
+		v.LastPid, failed[3] = semctl(s.ID, num, semGetPid, nil)
+		if err := cmp.Or(failed[:]...); err != nil {
+			return err
 		}
 		s.Values = append(s.Values, v)
 	}
 	return nil
 }
 
-// waiting returns how many processes wait for any semaphore of the set.
+// semctl is semctl(2), which golang.org/x/sys/unix lacks.
+func semctl(semid, num, cmd int, arg unsafe.Pointer) (int, error) {
+	n, _, errno := unix.Syscall6(unix.SYS_SEMCTL, uintptr(semid),
+		uintptr(num), uintptr(cmd), uintptr(arg), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// waiting is how many wait for any of them.
 func (s *semSet) waiting() (n int) {
 	for _, v := range s.Values {
 		n += v.Waiting + v.Zero
@@ -110,7 +120,7 @@ func (s *semSet) String() string {
 
 // row returns the set's line in the table.
 func (s *semSet) row(now time.Time) row {
-	r := row{cells: []string{fmt.Sprintf("0x%08x", s.Key),
+	r := row{what: s.String(), cells: []string{fmt.Sprintf("0x%08x", s.Key),
 		strconv.Itoa(s.ID), s.Owner, s.ModeOctal, fmt.Sprint(s.Count), "?",
 		age(s.Operated, now), age(s.Changed, now)}, status: "?"}
 	if s.Values == nil {
@@ -120,8 +130,8 @@ func (s *semSet) row(now time.Time) row {
 	for _, v := range s.Values {
 		values = append(values, strconv.Itoa(v.Value))
 		pid := "last " + strconv.Itoa(v.LastPid)
-		if v.LastPid != 0 && !slices.Contains(r.many, pid) {
-			r.many = append(r.many, pid)
+		if v.LastPid != 0 && !slices.Contains(r.processes, pid) {
+			r.processes = append(r.processes, pid)
 		}
 	}
 	r.cells[5], r.status = strconv.Itoa(s.waiting()), strings.Join(values, " ")

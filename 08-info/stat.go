@@ -13,7 +13,7 @@ import (
 
 // stat shows what the kernel knows about one segment: its struct shmid_ds.
 func stat(_ context.Context, stdout io.Writer) error {
-	if name != "" {
+	if given.name != "" {
 		return statPOSIX(stdout) // no segment, but a file
 	}
 

@@ -31,108 +31,95 @@ func watch(ctx context.Context, stdout io.Writer) error {
 		slices.SortStableFunc(now.Objects, func(a, b *object) int {
 			return min(1, len(b.Processes)) - min(1, len(a.Processes))
 		})
-		marks := map[string]string{}
-		if before != nil {
-			events = append(events, now.changes(before, marks)...)
+		if before == nil {
+			before = now
+		}
+		tables := now.tables(now.Time)
+		for i, old := range before.tables(now.Time) {
+			for _, event := range compare(old, tables[i]) {
+				events = append(events, now.Time.Local().Format("15:04:05 ")+
+					event)
+			}
 		}
 		before = now
 
 		columns, lines := screen()
 		var text bytes.Buffer
-		now.print(&text, columns, marks)
-		if lines > 0 { // leave room for the changes below
+		now.print(&text, tables, columns)
+		if lines > 0 { // clear the screen; leave room for the changes below
+			io.WriteString(stdout, "\033[H\033[2J")
 			events = events[max(0, len(events)-history):]
 			fit(&text, lines-len(events)-2)
-			for _, event := range events {
-				text.WriteString("\n" + cut(event, columns))
-			}
-			_, err = io.WriteString(stdout, "\033[H\033[2J"+text.String())
-		} else {
-			text.WriteString("\n")
-			for _, event := range events {
-				text.WriteString(event + "\n")
-			}
-			events = nil // in a file, each is written once
-			_, err = fmt.Fprintln(stdout, &text)
 		}
-		if err != nil {
+		fmt.Fprintln(&text)
+		for _, event := range events {
+			if lines > 0 {
+				event = cut(event, columns)
+			}
+			fmt.Fprintln(&text, event)
+		}
+		if lines == 0 {
+			events = nil // in a file, each is to be found once
+		}
+		if _, err := text.WriteTo(stdout); err != nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			if lines > 0 && len(events) > 0 {
-				fmt.Fprintln(stdout)
-			}
 			return context.Cause(ctx)
 		case <-time.After(time.Second):
 		}
 	}
 }
 
-// changes returns a line for each difference, and marks the objects.
-func (s *snapshot) changes(before *snapshot, marks map[string]string) (
-	events []string) {
+// compare tells what is different between two tables, and marks the rows of
+// the second one.
+func compare(before, now []row) (events []string) {
 	say := func(format string, args ...any) {
-		events = append(events, s.Time.Local().Format("15:04:05 ")+
-			fmt.Sprintf(format, args...))
+		events = append(events, fmt.Sprintf(format, args...))
 	}
 	old := map[string]row{}
-	for _, l := range before.lines(s.Time) {
-		old[l.what] = l.row
+	for _, r := range before[1:] {
+		old[r.what] = r
 	}
-	for _, l := range s.lines(s.Time) {
-		was, known := old[l.what]
-		delete(old, l.what)
+	now[0].mark = "  "
+	for i, r := range now[1:] {
+		was, known := old[r.what]
+		delete(old, r.what)
+		mark := "  "
 		if !known {
-			marks[l.what] = "+"
-			say("+ %s appeared: %s", l.what, l.cells[0])
-		} else if d := l.row.differs(was, l.heading); d != "" {
-			marks[l.what] = "*"
-			say("* %s changed: %s", l.what, d)
+			mark = "+ "
+			say("+ %s appeared: %s", r.what, r.cells[0])
+		} else if d := r.differs(was, now[0]); d != "" {
+			mark = "* "
+			say("* %s changed: %s", r.what, d)
 		}
+		now[i+1].mark = mark
 	}
-	for _, l := range before.lines(s.Time) {
-		if _, went := old[l.what]; went {
-			say("- %s went: %s", l.what, l.cells[0])
+	for _, r := range before[1:] {
+		if _, went := old[r.what]; went {
+			say("- %s went: %s", r.what, r.cells[0])
 		}
 	}
 	return events
 }
 
-// A line is a row of one of the tables, and what it is about.
-type line struct {
-	what string
-	row
-	heading *row
-}
-
-// lines returns the lines of both tables.
-func (s *snapshot) lines(now time.Time) (all []line) {
-	for _, o := range s.Objects {
-		all = append(all, line{o.String(), o.row(now), &objectHeading})
-	}
-	for _, set := range s.Sets {
-		all = append(all, line{set.String(), set.row(now), &setHeading})
-	}
-	return all
-}
-
-// differs says in what way a row has changed. Ages make no difference: both
-// rows were made with the same time.
-func (r row) differs(was row, heading *row) string {
+// differs says in what way a row is not what it was. Ages are no difference,
+// for both are as of now.
+func (r row) differs(was, heading row) string {
 	var all []string
 	differ := func(what, before, now string) {
 		if before != now {
 			all = append(all, fmt.Sprintf("%s %s -> %s", what, before, now))
 		}
 	}
-	for i, name := range heading.cells {
-		differ(name, was.cells[i], r.cells[i])
+	for i, column := range heading.cells {
+		differ(column, was.cells[i], r.cells[i])
 	}
 	differ("status", was.status, r.status)
-	if !slices.Equal(was.many, r.many) {
+	if !slices.Equal(was.processes, r.processes) {
 		all = append(all, fmt.Sprintf("processes %s -> %s",
-			some(was.many, 40), some(r.many, 40)))
+			some(was.processes, 40), some(r.processes, 40)))
 	}
 	return strings.Join(all, ", ")
 }

@@ -10,30 +10,32 @@ import (
 	"os"
 	"path"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// The object that a command is about: the segment with this key or id, or the
-// POSIX object with this name. An id may be 0, so -1 means that none is given.
-var (
-	key  int
-	id   = -1
-	name string
-)
+// given is which object the flags name: the segment of a key, or of an id; the
+// POSIX object of a name; or, in reap, a set of semaphores. The key 0 is none.
+// The id -1 is none, since 0 is the id of a segment.
+var given = struct {
+	key, id       int
+	name          string
+	semKey, semID int
+}{id: -1, semID: -1}
 
-func whichFlags(flags *flag.FlagSet) {
-	numberFlag(flags, &key, "key", "`key` of the segment", 1)
-	numberFlag(flags, &id, "id", "`id` of the segment, as list shows it", 0)
+func whichFlags() {
+	numberFlag(&given.key, "key", "`key` of the segment", 1)
+	numberFlag(&given.id, "id", "`id` of the segment, as list shows it", 0)
 }
 
-// anyFlags defines the flags of whichFlags, and one for the name of a POSIX
-// object.
-func anyFlags(flags *flag.FlagSet) {
-	whichFlags(flags)
-	flags.Func("name", "`name` of the POSIX object, as list shows it",
+// anyFlags are whichFlags and the name of a POSIX object.
+func anyFlags() {
+	whichFlags()
+	flag.Func("name", "`name` of the POSIX object, as list shows it",
 		func(s string) error {
-			name = s
+			given.name = s
 			if path.Clean("/"+s) != s {
 				return errors.New("want a slash and a file name")
 			}
@@ -41,12 +43,11 @@ func anyFlags(flags *flag.FlagSet) {
 		})
 }
 
-// numberFlag defines a flag for a key or an id. It accepts numbers from lowest
-// on. A smaller one could mean that the flag was not given, and reap would then
-// look at all objects. The kernel takes only the lower 32 bits.
-func numberFlag(flags *flag.FlagSet, to *int, name, usage string,
-	lowest uint64) {
-	flags.Func(name, usage, func(s string) error {
+// numberFlag defines a flag for a key or an id, from lowest on. Any other value
+// is an error: with -key 0, reap would be about all objects. The kernel takes
+// 32 bits, and would ignore those above.
+func numberFlag(to *int, flagName, usage string, lowest uint64) {
+	flag.Func(flagName, usage, func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 32)
 		if err != nil || n < lowest || lowest == 0 && n > math.MaxInt32 {
 			return errors.New("out of range, or no number")
@@ -56,15 +57,40 @@ func numberFlag(flags *flag.FlagSet, to *int, name, usage string,
 	})
 }
 
+// named is how many objects the flags name.
+func named() (n int) {
+	for _, isGiven := range []bool{given.key != 0, given.id >= 0,
+		given.name != "", given.semKey != 0, given.semID >= 0} {
+		if isGiven {
+			n++
+		}
+	}
+	return n
+}
+
+// wantOne ends the program unless the flags name one object.
+func wantOne() {
+	if named() == 1 {
+		return
+	}
+	var flags []string // that the command has
+	for _, title := range []string{"key", "id", "name", "semkey", "semid"} {
+		if flag.Lookup(title) != nil {
+			flags = append(flags, "-"+title)
+		}
+	}
+	wrongUsage("want one of " + strings.Join(flags, ", "))
+}
+
 // findAny returns the object that -key, -id or -name names.
 func findAny() (*object, error) {
-	if (name == "") == (key == 0 && id == -1) {
-		wrongUsage("want one of -key, -id and -name")
-	} else if name != "" {
-		o, err := posixObject(name, shmDevice(""))
-		if err != nil {
-			return nil, fmt.Errorf("stat %s: %w\n08-info list shows the "+
-				"objects that there are", name, err)
+	wantOne()
+	if given.name != "" {
+		o, err := posixObject(given.name, shmDevice(""))
+		if errors.Is(err, unix.ENOENT) {
+			return nil, noSuchName(err)
+		} else if err != nil {
+			return nil, fmt.Errorf("stat %s: %w", given.name, err)
 		}
 		return o, nil
 	}
@@ -77,25 +103,41 @@ func findAny() (*object, error) {
 		return nil, explain("shmctl IPC_STAT", shmid, err)
 	}
 	o := segment{shmid, ds}.object()
-	o.Resident = residents()[shmid].rss
+	memory := residents()[shmid]
+	o.Resident, o.Swapped = memory.rss, memory.swap
 	return o, nil
+}
+
+// noSuchName explains that no file of /dev/shm has the name. An object that
+// had it may still be there, as long as a process has it.
+func noSuchName(err error) error {
+	if s, err := scan(); err == nil {
+		for _, o := range s.objects(posixObjects(), false) {
+			if *o.Name == given.name && o.fillIn(s) {
+				return fmt.Errorf("%s has been removed\nits memory is freed "+
+					"when these processes have closed it: %s", o.title(),
+					strings.Join(o.row(time.Now()).processes, ", "))
+			}
+		}
+	}
+	return fmt.Errorf("stat %s: %w\n%s list shows the objects that there are",
+		given.name, err, program)
 }
 
 // find returns the id of the segment that -key or -id names. See shmget(2).
 func find() (shmid int, err error) {
-	if (key == 0) == (id == -1) {
-		wrongUsage("want one of -key and -id")
-	} else if key == 0 {
-		return id, nil
+	wantOne()
+	if given.id >= 0 {
+		return given.id, nil
 	}
 
-	// With size 0 and no flags shmget creates none, and needs no permission.
-	shmid, err = unix.SysvShmGet(key, 0, 0)
+	// With size 0 and no flags shmget makes none, and asks for no right.
+	shmid, err = unix.SysvShmGet(given.key, 0, 0)
 	if err == unix.ENOENT {
 		err = fmt.Errorf("shmget key %#x: no such segment\n"+
-			"08-info list shows those that there are", uint32(key))
+			"%s list shows those that there are", uint32(given.key), program)
 	} else if err != nil {
-		err = fmt.Errorf("shmget key %#x: %w", uint32(key), err)
+		err = fmt.Errorf("shmget key %#x: %w", uint32(given.key), err)
 	}
 	return shmid, err
 }
@@ -117,12 +159,12 @@ func gone(err error) bool {
 
 // explain returns an error that says why a call about a segment failed.
 func explain(call string, shmid int, err error) error {
-	ds, lost := look(shmid)
+	ds, lookErr := look(shmid)
 	switch {
-	case gone(err) && gone(lost):
+	case gone(err) && gone(lookErr):
 		return fmt.Errorf("%s segment %d: no such segment\n"+
-			"08-info list shows those that there are", call, shmid)
-	case err == unix.EPERM && lost == nil && !ours(ds):
+			"%s list shows those that there are", call, shmid, program)
+	case err == unix.EPERM && lookErr == nil && !ours(ds):
 		return fmt.Errorf("%s segment %d: %w: it belongs to %s\n"+
 			"only its owner, its creator and root may", call, shmid, err,
 			userName(ds.Perm.Uid))
