@@ -324,12 +324,31 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 		note(buildFailed)
 	}
 	g.verdicts = judgeAll(scripts, func(s *labScript) verdict { return subs[s.lab].judge(s) })
+	if text := g.overloaded(); text != "" {
+		note(text)
+	}
 	slices.SortStableFunc(g.verdicts, func(a, b verdict) int {
 		return cmp.Or(cmp.Compare(a.script.lab.number, b.script.lab.number),
 			cmp.Compare(slices.Index(tiers, a.script.tier), slices.Index(tiers, b.script.tier)),
 			cmp.Compare(a.script.name, b.script.name))
 	})
 	return g, nil
+}
+
+// overloaded says how many checks have failed while the machine was overloaded.
+// Programs that are right may then come too late.
+func (g *grade) overloaded() string {
+	n, load := 0, ""
+	for _, v := range g.verdicts {
+		if v.load != "" && (v.status == "failed" || v.status == "error") {
+			n++
+			load = cmp.Or(load, v.load)
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the machine was overloaded (%s) while %d checks failed: grade again", load, n)
 }
 
 func isDir(path string) bool {
@@ -440,7 +459,7 @@ func buildSubmission(staged string) (failed string, err error) {
 			if err != nil {
 				return err
 			}
-			defer box.end()
+			defer box.end(untilTime)
 			box.building = true
 			if haveWorlds { // a compiler needs more room than a program
 				options := fmt.Sprintf("mode=1777,size=%d", sandboxBuild)

@@ -168,14 +168,18 @@ func TestSandbox(t *testing.T) {
 	t.Parallel()
 	const limit, grace = 3 * time.Second, 20 * time.Second // an idle machine needs 5 s of grace
 	finished := "start w writer\nfinish w 0\n! see stdout w .\n"
+	withPeer := "start the-peer peer\ntell the-peer make 1 1\nstart w writer\nfinish w 0\ntell the-peer remove 1\n"
 	for name, c := range map[string]struct{ writer, script, seen string }{
 		"fine":                {"#!/bin/sh\nexit 0\n", finished, ""},
 		"hangs":               {"#!/bin/sh\nexec tail -f /dev/null\n", finished, "still running"},
-		"forks":               {"#!/bin/sh\nwhile :; do tail -f /dev/null & done\n", finished, "w (is still running|ended|was ended)"},
+		"forks":               {"#!/bin/sh\nwhile :; do tail -f /dev/null & done\n", finished, "has started [0-9]+ processes.*starts processes without end"},
+		"forks-and-ends":      {"#!/bin/sh\ni=0; while [ $i -lt 400 ]; do i=$((i+1)); tail -f /dev/null & done\nexit 0\n", withPeer, "starts processes without end"},
 		"floods":              {"#!/bin/sh\nexec yes\n", finished, "still running"},
 		"daemon":              {"#!/bin/sh\ntail -f /dev/null &\nexit 0\n", finished, ""},
 		"kills":               {"#!/bin/sh\nkill -9 $PPID\nkill -9 1\nexit 0\n", finished, "SIGKILL"}, // $PPID is 0, so it kills its own process group
 		"kills-all":           {"#!/bin/sh\nkill -9 -1\nexit 0\n", finished, ""},
+		"kills-peer":          {"#!/bin/sh\nkill -9 -1\nexit 0\n", withPeer, "the grader's peer was ended by SIGKILL.*kills processes"},
+		"kills-idle-peer":     {"#!/bin/sh\nkill -9 -1\nexit 0\n", "start the-peer peer\n" + finished, "the grader's peer was ended by SIGKILL"},
 		"crashes":             {"#!/bin/sh\nkill -SEGV $$\n", finished, "SIGSEGV"},
 		"large-file":          {"#!/bin/sh\nyes > f\n", finished, "ended|SIG"},
 		"writes-outside":      {"#!/bin/sh\nfor d in / /etc /usr /var/tmp /root $HERE; do (echo > $d/x-$$) 2>/dev/null && echo $d; done\nexit 0\n", finished, ""},
@@ -209,7 +213,7 @@ func TestSandbox(t *testing.T) {
 			case v.took > limit+grace:
 				t.Errorf("took %v\n%s%s", v.took, v.feedback(), v.printed)
 			case c.seen == "" && v.status != "passed",
-				c.seen != "" && (v.status != "failed" || !regexp.MustCompile(c.seen).MatchString(v.seen)):
+				c.seen != "" && (v.status != "failed" || !regexp.MustCompile(c.seen).MatchString(v.seen+"; "+v.likely)):
 				t.Errorf("%s%s", v.feedback(), v.printed)
 			}
 			if len(v.printed) > 2*outputKept {
@@ -247,6 +251,48 @@ func TestStuck(t *testing.T) {
 	script.hung = 100 * time.Millisecond
 	if v := (&submission{lab: labs[0]}).judge(script); v.status != "error" || !strings.Contains(v.seen, "hung") {
 		t.Errorf("%s%s", v.feedback(), v.printed)
+	}
+}
+
+// TestSlowEnd lets processes take too long to end, as on an overloaded machine. A
+// script that has failed is judged, and only one that has not is the grader's fault.
+func TestSlowEnd(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	for command, want := range map[string]string{"finish w 0": "failed", "! await status w 0": "error"} {
+		dir := unpack(t, txtar.Parse([]byte("-- 01/writer --\n#!/bin/sh\nexec tail -f /dev/null\n")))
+		file := filepath.Join(t.TempDir(), "x.txtar")
+		text := "# points: 1\n# tier: basic\n# limit: 1s\n\n# Fine.\nlikely 'the size is wrong'\nstart w writer\n" + command + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		script, err := readLabScript(labs[0], file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script.ending = -1
+		v := (&submission{lab: labs[0], dir: dir}).judge(script)
+		if v.status != want || want == "failed" && !strings.Contains(v.likely, "it hangs") {
+			t.Errorf("%s: %s\n%s%s", command, v.status, v.feedback(), v.printed)
+		}
+	}
+}
+
+// TestOverload shows when the load of a machine is too large to grade.
+func TestOverload(t *testing.T) {
+	for _, c := range []struct {
+		load       float64
+		processors int
+		want       string
+	}{{0.5, 1, ""}, {16, 2, ""}, {17, 2, "load 17 on 2 CPUs"}, {200, 64, ""}, {995.4, 2, "load 995 on 2 CPUs"}} {
+		if got := overload(c.load, c.processors); got != c.want {
+			t.Errorf("overload(%v, %d) = %q, want %q", c.load, c.processors, got, c.want)
+		}
+	}
+	g := &grade{verdicts: []verdict{{status: "passed", load: "no"}, {status: "failed", load: "load 20 on 2 CPUs"},
+		{status: "error", load: "load 30 on 2 CPUs"}, {status: "failed"}}}
+	if got, want := g.overloaded(), "the machine was overloaded (load 20 on 2 CPUs) while 2 checks failed: grade again"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,7 @@ type labScript struct {
 	tier       string // basic, interop or robust
 	limit      time.Duration
 	hung       time.Duration // after this time the grader itself hangs
+	ending     time.Duration // how long all its processes may take to end
 	needs      []string      // the student's programs that it starts
 }
 
@@ -104,7 +106,7 @@ func readLab(l *lab) (scripts []*labScript, err error) {
 }
 
 func readLabScript(l *lab, file string) (*labScript, error) {
-	s := &labScript{lab: l, file: file, limit: defaultLimit,
+	s := &labScript{lab: l, file: file, limit: defaultLimit, ending: time.Minute,
 		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
 	text, err := os.ReadFile(file)
 	s.text = string(text)
@@ -143,6 +145,7 @@ type verdict struct {
 	printed                string // everything
 	sandbox                string // the directory that it had
 	absent                 bool   // a program is missing
+	load                   string // the machine was overloaded when the script failed
 	took                   time.Duration
 }
 
@@ -192,13 +195,19 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	switch {
 	case r.skipped:
 		v.status, v.seen = "skipped", lastLine(v.printed)
+	case run.crime.seen != "":
+		v.status, v.seen, v.likely = "failed", run.crime.seen, run.crime.likely
+		v.expected = cmp.Or(script.commentAbove(failedLine(v.printed)), script.firstComment())
 	case r.failed && run.failure == "":
-		v.status, v.seen = "error", lastLine(v.printed)
+		v.status, v.seen, v.load = "error", lastLine(v.printed), run.load
 	case r.failed:
-		v.status, v.seen, v.likely = "failed", run.failure, run.cause
+		v.status, v.seen, v.likely, v.load = "failed", run.failure, run.cause, run.load
 		v.expected = script.commentAbove(failedLine(v.printed))
 		if v.likely == "" {
 			v.likely = "not known; grade this lab with -v, and compare what was printed with ASSIGNMENT.md"
+		}
+		if run.late && v.load != "" {
+			v.likely += "; or the machine was overloaded (" + v.load + ")"
 		}
 	default:
 		v.points = script.points
@@ -268,6 +277,11 @@ type labRun struct {
 	causes   []cause                    // the last group of likely lines
 	grouping bool                       // the last command was likely
 	cause    string
+	late     bool      // something did not happen in time
+	hangs    bool      // a program did not end in time
+	load     string    // the machine was overloaded when the script ended
+	crime    offence   // what a program has done to others
+	counted  time.Time // when the processes were counted last
 	finished map[string]*process
 	values   map[string]string // of the assignment
 	files    map[string][]byte // made by the commands input and remember
@@ -348,12 +362,17 @@ func keysOf(values map[string]string) (keys []uint32) {
 // endLab finds the cause of a failure, before anything changes. Then it cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
-	if run.failure != "" && run.cause == "" {
+	run.load = overload(machineLoad(), runtime.NumCPU())
+	s.findCrime()
+	if run.failure != "" && run.cause == "" && run.crime.seen == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
+				if run.hangs && c.ofContent() {
+					run.cause = "it hangs: it does not end; or " + c.text
+				}
 				break
 			}
 		}
@@ -363,9 +382,12 @@ func (s *session) endLab(t testscript.T) {
 			t.Log(text)
 		}
 	}
-	if err := run.box.end(); err != nil {
-		run.failure = "" // it is the grader's fault
-		t.(interface{ Errorf(string, ...any) }).Errorf("%v", err)
+	if err := run.box.end(run.script.ending); err != nil {
+		if run.failure != "" { // it is judged already
+			t.Log(err)
+		} else {
+			t.(interface{ Errorf(string, ...any) }).Errorf("%v", err)
+		}
 	}
 	for _, p := range s.running {
 		p.forgetChildren()
@@ -377,6 +399,89 @@ func (s *session) endLab(t testscript.T) {
 		f.Close()
 	}
 	s.world.left() // removes what is left: without worlds it would stay
+}
+
+// An offence is what a program has done to the grader's processes, or to the
+// machine. It is the student's fault, whatever the script was doing.
+type offence struct{ seen, likely string }
+
+// findCrime looks for an offence before the sandbox ends.
+func (s *session) findCrime() {
+	run := s.lab
+	if run.crowded(); run.crime.seen != "" {
+		return
+	}
+	for _, programs := range []map[string]*process{s.running, run.finished} {
+		for name, p := range programs {
+			if isPeer(name) && !p.within(0) && !runs(p.cmd.Process.Pid) {
+				p.within(untilTime) // so that its status is known
+			}
+			if isPeer(name) && !p.signalled && slices.Contains(deadly, p.status()) {
+				run.crime = offence{s.inWords(name + " " + ending(p.status())),
+					"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
+			}
+		}
+	}
+}
+
+// deadly are the signals that a peer does not survive.
+var deadly = []string{"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"}
+
+// crowded tells whether the sandbox is full of processes. Then it kills them,
+// because they take the processors from all others.
+func (run *labRun) crowded() bool {
+	const almost = sandboxProcesses * 9 / 10
+	if run.crime.seen != "" {
+		return true
+	}
+	if run.box == nil || time.Since(run.counted) < 300*time.Millisecond {
+		return false
+	}
+	run.counted = time.Now()
+	n := run.box.tasks(almost)
+	if n < almost {
+		return false
+	}
+	if run.box.init != nil {
+		run.box.init.cmd.Process.Kill()
+	}
+	run.crime = offence{fmt.Sprintf("the program has started %d processes and threads, and the limit is %d", n, sandboxProcesses),
+		"it starts processes without end: a child goes on in the loop that calls fork, or the program starts itself again"}
+	return true
+}
+
+// machineLoad is the load average of the last minute. See proc_loadavg(5).
+func machineLoad() float64 {
+	text, _ := os.ReadFile("/proc/loadavg")
+	word, _, _ := strings.Cut(string(text), " ")
+	load, _ := strconv.ParseFloat(word, 64)
+	return load
+}
+
+// overload says how large the load is, if it is so large that a correct program may
+// come too late.
+func overload(load float64, processors int) string {
+	if load <= float64(8*processors) {
+		return ""
+	}
+	return fmt.Sprintf("load %.0f on %d CPUs", load, processors)
+}
+
+// contentConditions look at what a program has done, and not at what it does.
+var contentConditions = strings.Fields("segment segments size mode attached creator user int32 int64 letters text " +
+	"semaphores number value last stdout stderr printed key semmode list link values stores unchanged")
+
+var namesHang = regexp.MustCompile(`\b(hang|wait|end|run|stop|loop|sleep|lock|go|for ever|again and again)`)
+
+// ofContent tells whether a cause says nothing of a program that still runs.
+func (c cause) ofContent() bool {
+	for _, condition := range c.conditions {
+		word, _, _ := strings.Cut(strings.TrimPrefix(condition, "!"), " ")
+		if !slices.Contains(contentConditions, word) {
+			return false
+		}
+	}
+	return !c.sure && !namesHang.MatchString(c.text)
 }
 
 // fail ends the script: the student's program has done something wrong.
@@ -619,7 +724,8 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 		if seen() {
 			return true
 		}
-		if patience <= 0 {
+		if patience <= 0 || run.crowded() {
+			run.late = true
 			return false
 		}
 		// While the whole machine stops, the program's time does not run out.
@@ -642,6 +748,7 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 		ts.Check(err)
 	}
 	if !s.whole(within, func() bool { return p.within(0) }) {
+		s.lab.hangs = !isPeer(args[0])
 		s.fail(ts, "%s is still running%s; %s", args[0], s.doing(p), s.lastWords(p))
 	}
 	delete(s.running, args[0])
@@ -689,12 +796,17 @@ func (s *session) doing(p *process) string {
 	return ""
 }
 
-// lastWords quotes the last line that a program has printed.
+// lastWords quotes the last line that a program has printed, and the first one of
+// its standard error, which may say more.
 func (s *session) lastWords(p *process) string {
-	for _, text := range []string{p.stderr(), p.stdout()} {
+	for i, text := range []string{p.stderr(), p.stdout()} {
 		if text = strings.TrimSpace(text); text != "" {
 			lines := strings.Split(text, "\n")
-			return fmt.Sprintf("its last line is %s", short(lines[len(lines)-1]))
+			first, last := short(lines[0]), short(lines[len(lines)-1])
+			if i == 0 && first != last && !strings.HasPrefix(lines[0], "Traceback") {
+				return fmt.Sprintf("its first line is %s, and its last %s", first, last)
+			}
+			return "its last line is " + last
 		}
 	}
 	return "it has printed nothing"
@@ -720,6 +832,7 @@ func (s *session) signalInLab(ts *testscript.TestScript, args []string) {
 	if p.within(0) {
 		return
 	}
+	p.signalled = true
 	pids := tree(p.cmd.Process.Pid)
 	p.noteChildren(pids[1:])
 	switch to {

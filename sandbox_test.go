@@ -273,16 +273,16 @@ func (b *sandbox) add(cmd *exec.Cmd) (*process, error) {
 	return p, err
 }
 
-// end kills all that is left in the sandbox.
-func (b *sandbox) end() (err error) {
-	if b.init != nil && !b.init.kill() {
+// end kills all that is left in the sandbox, and waits until it has ended.
+func (b *sandbox) end(patience time.Duration) (err error) {
+	if b.init != nil && !b.init.killIn(patience) {
 		err = errors.New("process 1 of the sandbox cannot be killed")
 	}
 	for _, p := range b.running {
 		if !p.within(0) {
 			unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
 		}
-		if err == nil && !p.kill() {
+		if err == nil && !p.killIn(patience) {
 			err = fmt.Errorf("process %d cannot be killed", p.cmd.Process.Pid)
 		}
 	}
@@ -293,6 +293,26 @@ func (b *sandbox) end() (err error) {
 		unix.Unmount(b.dir, unix.MNT_DETACH) // so that the directory can be removed
 	}
 	return err
+}
+
+// tasks counts the processes and threads in the sandbox, up to a number.
+func (b *sandbox) tasks(most int) (n int) {
+	all := slices.Clone(b.running)
+	if b.init != nil { // it has the processes whose parents have ended
+		all = append(all, b.init)
+	}
+	for _, p := range all {
+		if p != b.init && p.within(0) {
+			continue
+		}
+		for _, pid := range tree(p.cmd.Process.Pid) {
+			threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+			if n += len(threads); n >= most {
+				return n
+			}
+		}
+	}
+	return n
 }
 
 // killOrphans kills the processes whose parents have ended. They have become
