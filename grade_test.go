@@ -335,8 +335,8 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 	return g, nil
 }
 
-// overloaded says how many checks have failed while the machine was overloaded.
-// Programs that are right may then come too late.
+// overloaded says how many checks have failed because something came too late, while
+// the machine was overloaded. The program may be right.
 func (g *grade) overloaded() string {
 	n, load := 0, ""
 	for _, v := range g.verdicts {
@@ -348,7 +348,7 @@ func (g *grade) overloaded() string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the machine was overloaded (%s) while %d checks failed: grade again", load, n)
+	return fmt.Sprintf("the machine was overloaded (%s) when it was too late for %d checks: grade again", load, n)
 }
 
 func isDir(path string) bool {

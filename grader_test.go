@@ -291,7 +291,7 @@ func TestOverload(t *testing.T) {
 	}
 	g := &grade{verdicts: []verdict{{status: "passed", load: "no"}, {status: "failed", load: "load 20 on 2 CPUs"},
 		{status: "error", load: "load 30 on 2 CPUs"}, {status: "failed"}}}
-	if got, want := g.overloaded(), "the machine was overloaded (load 20 on 2 CPUs) while 2 checks failed: grade again"; got != want {
+	if got, want := g.overloaded(), "the machine was overloaded (load 20 on 2 CPUs) when it was too late for 2 checks: grade again"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

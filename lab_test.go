@@ -145,7 +145,7 @@ type verdict struct {
 	printed                string // everything
 	sandbox                string // the directory that it had
 	absent                 bool   // a program is missing
-	load                   string // the machine was overloaded when the script failed
+	load                   string // something came too late, and the machine was overloaded
 	took                   time.Duration
 }
 
@@ -206,7 +206,9 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 		if v.likely == "" {
 			v.likely = "not known; grade this lab with -v, and compare what was printed with ASSIGNMENT.md"
 		}
-		if run.late && v.load != "" {
+		if !run.late { // the machine was fast enough
+			v.load = ""
+		} else if v.load != "" {
 			v.likely += "; or the machine was overloaded (" + v.load + ")"
 		}
 	default:
