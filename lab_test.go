@@ -281,6 +281,7 @@ type labRun struct {
 	cause    string
 	late     bool      // something did not happen in time
 	hangs    bool      // a program did not end in time
+	silent   bool      // something did not come, and a program runs that has printed nothing
 	load     string    // the machine was overloaded when the script ended
 	crime    offence   // what a program has done to others
 	counted  time.Time // when the processes were counted last
@@ -374,6 +375,8 @@ func (s *session) endLab(t testscript.T) {
 				run.cause = c.text
 				if run.hangs && c.ofContent() {
 					run.cause = "it hangs: it does not end; or " + c.text
+				} else if run.silent && len(c.conditions) == 0 && c.ofContent() {
+					run.cause += "; or it hangs"
 				}
 				break
 			}
@@ -436,7 +439,7 @@ func (run *labRun) crowded() bool {
 	if run.crime.seen != "" {
 		return true
 	}
-	if run.box == nil || time.Since(run.counted) < 300*time.Millisecond {
+	if run.box == nil || time.Since(run.counted) < 500*time.Millisecond {
 		return false
 	}
 	run.counted = time.Now()
@@ -473,7 +476,7 @@ func overload(load float64, processors int) string {
 var contentConditions = strings.Fields("segment segments size mode attached creator user int32 int64 letters text " +
 	"semaphores number value last stdout stderr printed key semmode list link values stores unchanged")
 
-var namesHang = regexp.MustCompile(`\b(hang|wait|end|run|stop|loop|sleep|lock|go|for ever|again and again)`)
+var namesHang = regexp.MustCompile(`\b(hangs?|waits?|ends?|runs?|stops?|stopped|loops?|sleeps?|locks?|locked|goes on|for ever|again and again|see \d\d/)`)
 
 // ofContent tells whether a cause says nothing of a program that still runs.
 func (c cause) ofContent() bool {
@@ -1024,6 +1027,9 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		return is != neg
 	})
 	if !ok {
+		for name, p := range s.running {
+			s.lab.silent = s.lab.silent || !isPeer(name) && !p.within(0) && p.stdout()+p.stderr() == ""
+		}
 		s.fail(ts, "after %v %s%s", limit, state, s.everybody())
 	}
 }
