@@ -455,12 +455,11 @@ func buildSubmission(staged string) (failed string, err error) {
 					return err
 				}
 			}
-			box, err := newSandbox(dir, staged)
+			box, err := newSandbox(dir, staged, true)
 			if err != nil {
 				return err
 			}
 			defer box.end(untilTime)
-			box.building = true
 			if haveWorlds { // a compiler needs more room than a program
 				options := fmt.Sprintf("mode=1777,size=%d", sandboxBuild)
 				if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {

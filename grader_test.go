@@ -286,6 +286,24 @@ func TestSlowEnd(t *testing.T) {
 	}
 }
 
+// TestBombs starts a submission that forks without end no more after some scripts.
+func TestBombs(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	dir := unpack(t, txtar.Parse([]byte("-- 06/offsets --\n#!/bin/sh\nwhile :; do tail -f /dev/null & done\n")))
+	sub := &submission{lab: labs[4], dir: dir}
+	script := findScript(t, labs[4], "output")
+	for n := range mostBombs + 2 {
+		v := make(chan verdict)
+		go func() { v <- sub.judge(script) }()
+		got := <-v
+		if started := !strings.Contains(got.seen, "not started"); started != (n < mostBombs) ||
+			got.status != "failed" || got.likely != withoutEnd {
+			t.Errorf("after %d scripts: %s", n, got.feedback())
+		}
+	}
+}
+
 // TestOverload shows when the load of a machine is too large to grade.
 func TestOverload(t *testing.T) {
 	for _, c := range []struct {

@@ -156,7 +156,13 @@ type submission struct {
 	absent  map[string]absence // why a program cannot be run
 	changed string             // where a broken program of ours is, for tests
 	variant int
+	bombs   atomic.Int32 // scripts in which it has started processes without end
 }
+
+// mostBombs is the number of scripts in which a submission may start processes
+// without end. After that it is not started again: each time takes the processors
+// from all others for seconds.
+const mostBombs = 5
 
 // judge runs a script.
 func (sub *submission) judge(script *labScript) (v verdict) {
@@ -171,6 +177,10 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	}
 	if sub.variant != 0 && script.needsOurs() { // ours are of variant 0
 		return verdict{status: "skipped", seen: "our programs are of another variant"}
+	}
+	if sub.bombs.Load() >= mostBombs {
+		return verdict{status: "failed", expected: script.firstComment(), likely: withoutEnd,
+			seen: fmt.Sprintf("not started: the program has started too many processes in %d other checks", mostBombs)}
 	}
 	run := &labRun{sub: sub, script: script, left: script.limit}
 	v = verdict{status: "passed"}
@@ -279,12 +289,11 @@ type labRun struct {
 	causes   []cause                    // the last group of likely lines
 	grouping bool                       // the last command was likely
 	cause    string
-	late     bool      // something did not happen in time
-	hangs    bool      // a program did not end in time
-	silent   bool      // something did not come, and a program runs that has printed nothing
-	load     string    // the machine was overloaded when the script ended
-	crime    offence   // what a program has done to others
-	counted  time.Time // when the processes were counted last
+	late     bool    // something did not happen in time
+	hangs    bool    // a program did not end in time
+	silent   bool    // something did not come, and a program runs that has printed nothing
+	load     string  // the machine was overloaded when the script ended
+	crime    offence // what a program has done to others
 	finished map[string]*process
 	values   map[string]string // of the assignment
 	files    map[string][]byte // made by the commands input and remember
@@ -328,7 +337,7 @@ func (run *labRun) setup(env *testscript.Env) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	if run.box, err = newSandbox(dir, run.sub.dir); err != nil {
+	if run.box, err = newSandbox(dir, run.sub.dir, false); err != nil {
 		return err
 	}
 	if run.box.init != nil {
@@ -421,6 +430,9 @@ func (s *session) findCrime() {
 			if isPeer(name) && !p.within(0) && !runs(p.cmd.Process.Pid) {
 				p.within(untilTime) // so that its status is known
 			}
+			if run.crowded() { // so all processes were killed
+				return
+			}
 			if isPeer(name) && !p.signalled && slices.Contains(deadly, p.status()) {
 				run.crime = offence{s.inWords(name + " " + ending(p.status())),
 					"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
@@ -432,28 +444,21 @@ func (s *session) findCrime() {
 // deadly are the signals that a peer does not survive.
 var deadly = []string{"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"}
 
-// crowded tells whether the sandbox is full of processes. Then it kills them,
-// because they take the processors from all others.
+// crowded tells whether the sandbox was full of processes. Its process 1 has ended
+// then, and the kernel kills the others.
 func (run *labRun) crowded() bool {
-	const almost = sandboxProcesses * 9 / 10
-	if run.crime.seen != "" {
-		return true
+	if run.crime.seen == "" && run.box != nil {
+		if n := run.box.crowd(); n > 0 {
+			run.crime = offence{fmt.Sprintf("the program has started %d processes and threads, and the limit is %d",
+				n, sandboxProcesses), withoutEnd}
+			run.sub.bombs.Add(1)
+		}
 	}
-	if run.box == nil || time.Since(run.counted) < 500*time.Millisecond {
-		return false
-	}
-	run.counted = time.Now()
-	n := run.box.tasks(almost)
-	if n < almost {
-		return false
-	}
-	if run.box.init != nil {
-		run.box.init.cmd.Process.Kill()
-	}
-	run.crime = offence{fmt.Sprintf("the program has started %d processes and threads, and the limit is %d", n, sandboxProcesses),
-		"it starts processes without end: a child goes on in the loop that calls fork, or the program starts itself again"}
-	return true
+	return run.crime.seen != ""
 }
+
+const withoutEnd = "it starts processes without end: a child goes on in the loop that calls fork, " +
+	"or the program starts itself again"
 
 // machineLoad is the load average of the last minute. See proc_loadavg(5).
 func machineLoad() float64 {
