@@ -107,9 +107,13 @@ func graderUsage() {
 		"       %[1]s -assignment [-only 03] [-variant N]\n", command)
 }
 
+// startedIn is the working directory before fromBundle, or empty.
+var startedIn string
+
 // fromBundle makes the paths of the flags absolute, and finds what the grader
 // needs in the bundle.
 func fromBundle() error {
+	startedIn, _ = os.Getwd()
 	for _, path := range []*string{labDir, labsDir, resultsFile, csvFile} {
 		if *path != "" {
 			absolute, err := filepath.Abs(*path)
