@@ -205,8 +205,8 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	switch {
 	case r.skipped:
 		v.status, v.seen = "skipped", lastLine(v.printed)
-	case run.crime.seen != "":
-		v.status, v.seen, v.likely = "failed", run.crime.seen, run.crime.likely
+	case run.offence.seen != "":
+		v.status, v.seen, v.likely = "failed", run.offence.seen, run.offence.likely
 		v.expected = cmp.Or(script.commentAbove(failedLine(v.printed)), script.firstComment())
 	case r.failed && run.failure == "":
 		v.status, v.seen, v.load = "error", lastLine(v.printed), run.load
@@ -293,7 +293,7 @@ type labRun struct {
 	hangs    bool    // a program did not end in time
 	silent   bool    // something did not come, and a program runs that has printed nothing
 	load     string  // the machine was overloaded when the script ended
-	crime    offence // what a program has done to others
+	offence  offence // what a program has done to others
 	finished map[string]*process
 	values   map[string]string // of the assignment
 	files    map[string][]byte // made by the commands input and remember
@@ -375,8 +375,8 @@ func keysOf(values map[string]string) (keys []uint32) {
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
 	run.load = overload(machineLoad(), runtime.NumCPU())
-	s.findCrime()
-	if run.failure != "" && run.cause == "" && run.crime.seen == "" {
+	s.findOffence()
+	if run.failure != "" && run.cause == "" && run.offence.seen == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		for _, c := range causes {
@@ -419,10 +419,10 @@ func (s *session) endLab(t testscript.T) {
 // machine. It is the student's fault, whatever the script was doing.
 type offence struct{ seen, likely string }
 
-// findCrime looks for an offence before the sandbox ends.
-func (s *session) findCrime() {
+// findOffence looks for an offence before the sandbox ends.
+func (s *session) findOffence() {
 	run := s.lab
-	if run.crowded(); run.crime.seen != "" {
+	if run.crowded(); run.offence.seen != "" {
 		return
 	}
 	for _, programs := range []map[string]*process{s.running, run.finished} {
@@ -434,7 +434,7 @@ func (s *session) findCrime() {
 				return
 			}
 			if isPeer(name) && !p.signalled && slices.Contains(deadly, p.status()) {
-				run.crime = offence{s.inWords(name + " " + ending(p.status())),
+				run.offence = offence{s.inWords(name + " " + ending(p.status())),
 					"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
 			}
 		}
@@ -447,14 +447,14 @@ var deadly = []string{"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"}
 // crowded tells whether the sandbox was full of processes. Its process 1 has ended
 // then, and the kernel kills the others.
 func (run *labRun) crowded() bool {
-	if run.crime.seen == "" && run.box != nil {
+	if run.offence.seen == "" && run.box != nil {
 		if n := run.box.crowd(); n > 0 {
-			run.crime = offence{fmt.Sprintf("the program has started %d processes and threads, and the limit is %d",
+			run.offence = offence{fmt.Sprintf("the program has started %d processes and threads, and the limit is %d",
 				n, sandboxProcesses), withoutEnd}
 			run.sub.bombs.Add(1)
 		}
 	}
-	return run.crime.seen != ""
+	return run.offence.seen != ""
 }
 
 const withoutEnd = "it starts processes without end: a child goes on in the loop that calls fork, " +

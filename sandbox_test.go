@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,14 +32,19 @@ import (
 // ends, all its processes are killed.
 
 const (
-	sandboxMemory    = 1 << 30  // bytes of private memory of one process
-	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
-	sandboxBuild     = 1 << 30  // bytes of all files of a build
-	sandboxProcesses = 200      // processes and threads of one submission
-	sandboxCrowded   = 180      // when there are so many, the sandbox ends
-	sandboxSegments  = "65536"  // pages of System V shared memory
-	outputKept       = 1 << 20  // bytes of what a program prints
+	sandboxMemory   = 1 << 30  // bytes of private memory of one process
+	sandboxFile     = 64 << 20 // bytes of one file, and of all files together
+	sandboxBuild    = 1 << 30  // bytes of all files of a build
+	sandboxSegments = "65536"  // pages of System V shared memory
+	outputKept      = 1 << 20  // bytes of what a program prints
 )
+
+// sandboxProcesses are the processes and threads of one submission. A runtime such as
+// Java's has more threads where there are more processors.
+var sandboxProcesses = 200 + 10*max(0, runtime.NumCPU()-4)
+
+// sandboxCrowded is the number of processes and threads at which a sandbox ends.
+var sandboxCrowded = sandboxProcesses * 9 / 10
 
 // A sandbox is what the programs of one script have in common.
 type sandbox struct {
@@ -135,7 +141,7 @@ func newSandbox(dir, submission string, building bool) (*sandbox, error) {
 func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
 		Namespaces: haveWorlds, Building: b.building, Asked: asked,
-		Argv: slices.Clone(argv), Processes: sandboxProcesses}
+		Argv: slices.Clone(argv), Processes: uint64(sandboxProcesses)}
 	if b.uid == 0 { // the grader's uid has other processes, too
 		here.Processes = uint64(tasksOf(os.Getuid()) + 4*sandboxProcesses)
 	}
