@@ -46,22 +46,23 @@ func eventually(patience time.Duration, seen func() bool) bool {
 // A process is a program in the background. Its output is in files, so that
 // scripts can look at it while it runs.
 type process struct {
-	cmd      *exec.Cmd
-	out, err string        // names of files
-	keyboard *os.File      // writes to its standard input, or nil
-	ended    chan struct{} // closed when it has been waited for
-	captured [2]*capture   // its output, in a lab
-	told     int           // how many steps a peer was told to do
-	removes  bool          // one of these steps removes something
-	holds    bool          // the last step was a P
-	locks    bool          // it was told to lock a mutex, and not yet to unlock it
-	toldAt   time.Time     // when it was told the last step
-	started  time.Time     // when it was started, in a lab
-	pid      int           // its pid in its own PID namespace, in a lab
-	woke     int           // its wake-ups when the script asked first, plus 1
-	asked    int           // how often the script asked whether it idles
-	holder   *holder       // holds its calls, if it was started with -hold
-	children []int         // pidfds of the children that it had at a signal, in a lab
+	cmd       *exec.Cmd
+	out, err  string        // names of files
+	keyboard  *os.File      // writes to its standard input, or nil
+	ended     chan struct{} // closed when it has been waited for
+	captured  [2]*capture   // its output, in a lab
+	told      int           // how many steps a peer was told to do
+	removes   bool          // one of these steps removes something
+	holds     bool          // the last step was a P
+	locks     bool          // it was told to lock a mutex, and not yet to unlock it
+	toldAt    time.Time     // when it was told the last step
+	signalled bool          // the script has sent it a signal, in a lab
+	started   time.Time     // when it was started, in a lab
+	pid       int           // its pid in its own PID namespace, in a lab
+	woke      int           // its wake-ups when the script asked first, plus 1
+	asked     int           // how often the script asked whether it idles
+	holder    *holder       // holds its calls, if it was started with -hold
+	children  []int         // pidfds of the children that it had at a signal, in a lab
 }
 
 // startProcess starts a program. Its output goes to dir/name.out and dir/name.err.
@@ -116,9 +117,11 @@ func (p *process) within(patience time.Duration) bool {
 
 // kill kills a process. It tells whether the process has ended: it may be stuck
 // in the kernel.
-func (p *process) kill() bool {
+func (p *process) kill() bool { return p.killIn(untilTime) }
+
+func (p *process) killIn(patience time.Duration) bool {
 	p.cmd.Process.Kill()
-	return p.within(untilTime)
+	return p.within(patience)
 }
 
 func (p *process) stdout() string { return p.output(0, p.out) }

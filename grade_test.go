@@ -107,9 +107,13 @@ func graderUsage() {
 		"       %[1]s -assignment [-only 03] [-variant N]\n", command)
 }
 
+// startedIn is the working directory before fromBundle, or empty.
+var startedIn string
+
 // fromBundle makes the paths of the flags absolute, and finds what the grader
 // needs in the bundle.
 func fromBundle() error {
+	startedIn, _ = os.Getwd()
 	for _, path := range []*string{labDir, labsDir, resultsFile, csvFile} {
 		if *path != "" {
 			absolute, err := filepath.Abs(*path)
@@ -324,12 +328,31 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 		note(buildFailed)
 	}
 	g.verdicts = judgeAll(scripts, func(s *labScript) verdict { return subs[s.lab].judge(s) })
+	if text := g.overloaded(); text != "" {
+		note(text)
+	}
 	slices.SortStableFunc(g.verdicts, func(a, b verdict) int {
 		return cmp.Or(cmp.Compare(a.script.lab.number, b.script.lab.number),
 			cmp.Compare(slices.Index(tiers, a.script.tier), slices.Index(tiers, b.script.tier)),
 			cmp.Compare(a.script.name, b.script.name))
 	})
 	return g, nil
+}
+
+// overloaded says how many checks have failed because something came too late, while
+// the machine was overloaded. The program may be right.
+func (g *grade) overloaded() string {
+	n, load := 0, ""
+	for _, v := range g.verdicts {
+		if v.load != "" && (v.status == "failed" || v.status == "error") {
+			n++
+			load = cmp.Or(load, v.load)
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the machine was overloaded (%s) when it was too late for %d checks: grade again", load, n)
 }
 
 func isDir(path string) bool {
@@ -436,12 +459,11 @@ func buildSubmission(staged string) (failed string, err error) {
 					return err
 				}
 			}
-			box, err := newSandbox(dir, staged)
+			box, err := newSandbox(dir, staged, true)
 			if err != nil {
 				return err
 			}
-			defer box.end()
-			box.building = true
+			defer box.end(untilTime)
 			if haveWorlds { // a compiler needs more room than a program
 				options := fmt.Sprintf("mode=1777,size=%d", sandboxBuild)
 				if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_REMOUNT|unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {

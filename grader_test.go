@@ -4,6 +4,7 @@ package shm_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -105,6 +106,9 @@ func TestWrong(t *testing.T) {
 				if fields["bug"] == "" || fields["script"] == "" || fields["likely"] == "" {
 					t.Fatalf("%s: want bug, script and likely", file)
 				}
+				if matchesAnything(regexp.MustCompile(fields["likely"])) {
+					t.Fatalf("%s: likely matches anything", file)
+				}
 				sub := &submission{lab: l}
 				if a.Files[0].Name == "old" {
 					b := broken{what: fields["bug"], file: fields["file"], program: fields["program"],
@@ -168,14 +172,18 @@ func TestSandbox(t *testing.T) {
 	t.Parallel()
 	const limit, grace = 3 * time.Second, 20 * time.Second // an idle machine needs 5 s of grace
 	finished := "start w writer\nfinish w 0\n! see stdout w .\n"
+	withPeer := "start the-peer peer\ntell the-peer make 1 1\nstart w writer\nfinish w 0\ntell the-peer remove 1\n"
 	for name, c := range map[string]struct{ writer, script, seen string }{
 		"fine":                {"#!/bin/sh\nexit 0\n", finished, ""},
 		"hangs":               {"#!/bin/sh\nexec tail -f /dev/null\n", finished, "still running"},
-		"forks":               {"#!/bin/sh\nwhile :; do tail -f /dev/null & done\n", finished, "w (is still running|ended|was ended)"},
+		"forks":               {"#!/bin/sh\nwhile :; do tail -f /dev/null & done\n", finished, "has started [0-9]+ processes.*starts processes without end"},
+		"forks-and-ends":      {"#!/bin/sh\ni=0; while [ $i -lt 400 ]; do i=$((i+1)); tail -f /dev/null & done\nexit 0\n", withPeer, "starts processes without end"},
 		"floods":              {"#!/bin/sh\nexec yes\n", finished, "still running"},
 		"daemon":              {"#!/bin/sh\ntail -f /dev/null &\nexit 0\n", finished, ""},
 		"kills":               {"#!/bin/sh\nkill -9 $PPID\nkill -9 1\nexit 0\n", finished, "SIGKILL"}, // $PPID is 0, so it kills its own process group
 		"kills-all":           {"#!/bin/sh\nkill -9 -1\nexit 0\n", finished, ""},
+		"kills-peer":          {"#!/bin/sh\nkill -9 -1\nexit 0\n", withPeer, "the grader's peer was ended by SIGKILL.*kills processes"},
+		"kills-idle-peer":     {"#!/bin/sh\nkill -9 -1\nexit 0\n", "start the-peer peer\n" + finished, "the grader's peer was ended by SIGKILL"},
 		"crashes":             {"#!/bin/sh\nkill -SEGV $$\n", finished, "SIGSEGV"},
 		"large-file":          {"#!/bin/sh\nyes > f\n", finished, "ended|SIG"},
 		"writes-outside":      {"#!/bin/sh\nfor d in / /etc /usr /var/tmp /root $HERE; do (echo > $d/x-$$) 2>/dev/null && echo $d; done\nexit 0\n", finished, ""},
@@ -196,8 +204,13 @@ func TestSandbox(t *testing.T) {
 			text := strings.NewReplacer("HERE", here, "BUILT", built).Replace(c.writer)
 			os.Mkdir(filepath.Join(dir, "01"), 0o755)
 			os.Chmod(dir, 0o755)
+			patience := limit
+			if strings.HasPrefix(name, "forks") { // until it has started enough processes
+				patience = scriptTime
+			}
+			header := fmt.Sprintf("# points: 1\n# tier: basic\n# limit: %v\n\n# Fine.\nlikely x\n", patience)
 			if err := errors.Join(os.WriteFile(filepath.Join(dir, "01/writer"), []byte(text), 0o755),
-				os.WriteFile(file, []byte("# points: 1\n# tier: basic\n# limit: 3s\n\n# Fine.\nlikely x\n"+c.script), 0o644)); err != nil {
+				os.WriteFile(file, []byte(header+c.script), 0o644)); err != nil {
 				t.Fatal(err)
 			}
 			script, err := readLabScript(labs[0], file)
@@ -206,10 +219,10 @@ func TestSandbox(t *testing.T) {
 			}
 			v := (&submission{lab: labs[0], dir: dir}).judge(script)
 			switch {
-			case v.took > limit+grace:
+			case v.took > patience+grace:
 				t.Errorf("took %v\n%s%s", v.took, v.feedback(), v.printed)
 			case c.seen == "" && v.status != "passed",
-				c.seen != "" && (v.status != "failed" || !regexp.MustCompile(c.seen).MatchString(v.seen)):
+				c.seen != "" && (v.status != "failed" || !regexp.MustCompile(c.seen).MatchString(v.seen+"; "+v.likely)):
 				t.Errorf("%s%s", v.feedback(), v.printed)
 			}
 			if len(v.printed) > 2*outputKept {
@@ -247,6 +260,72 @@ func TestStuck(t *testing.T) {
 	script.hung = 100 * time.Millisecond
 	if v := (&submission{lab: labs[0]}).judge(script); v.status != "error" || !strings.Contains(v.seen, "hung") {
 		t.Errorf("%s%s", v.feedback(), v.printed)
+	}
+}
+
+// TestSlowEnd lets processes take too long to end, as on an overloaded machine. A
+// script that has failed is judged, and only one that has not is the grader's fault.
+func TestSlowEnd(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	for command, result := range map[string][2]string{
+		"finish w 0":         {"failed", "it hangs: it does not end; or the size is wrong"},
+		"await status w 0":   {"failed", "the size is wrong; or it hangs"},
+		"! await status w 0": {"error"},
+	} {
+		want, hint := result[0], result[1]
+		dir := unpack(t, txtar.Parse([]byte("-- 01/writer --\n#!/bin/sh\nexec tail -f /dev/null\n")))
+		file := filepath.Join(t.TempDir(), "x.txtar")
+		text := "# points: 1\n# tier: basic\n# limit: 1s\n\n# Fine.\nlikely 'the size is wrong'\nstart w writer\n" + command + "\n"
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		script, err := readLabScript(labs[0], file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		script.ending = -1
+		v := (&submission{lab: labs[0], dir: dir}).judge(script)
+		if v.status != want || want == "failed" && !strings.HasPrefix(v.likely, hint) {
+			t.Errorf("%s: %s\n%s%s", command, v.status, v.feedback(), v.printed)
+		}
+	}
+}
+
+// TestBombs starts a submission that forks without end no more after some scripts.
+func TestBombs(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	dir := unpack(t, txtar.Parse([]byte("-- 06/offsets --\n#!/bin/sh\nwhile :; do tail -f /dev/null & done\n")))
+	sub := &submission{lab: labs[4], dir: dir}
+	script := findScript(t, labs[4], "output")
+	script.limit = scriptTime // a busy machine takes long to start so many
+	for n := range mostBombs + 2 {
+		v := make(chan verdict)
+		go func() { v <- sub.judge(script) }()
+		got := <-v
+		if started := !strings.Contains(got.seen, "not started"); started != (n < mostBombs) ||
+			got.status != "failed" || got.likely != withoutEnd {
+			t.Errorf("after %d scripts: %s", n, got.feedback())
+		}
+	}
+}
+
+// TestOverload shows when the load of a machine is too large to grade.
+func TestOverload(t *testing.T) {
+	for _, c := range []struct {
+		load       float64
+		processors int
+		want       string
+	}{{0.5, 1, ""}, {16, 2, ""}, {17, 2, "load 17 on 2 CPUs"}, {200, 64, ""}, {995.4, 2, "load 995 on 2 CPUs"}} {
+		if got := overload(c.load, c.processors); got != c.want {
+			t.Errorf("overload(%v, %d) = %q, want %q", c.load, c.processors, got, c.want)
+		}
+	}
+	g := &grade{verdicts: []verdict{{status: "passed", load: "no"}, {status: "failed", load: "load 20 on 2 CPUs"},
+		{status: "error", load: "load 30 on 2 CPUs"}, {status: "failed"}}}
+	if got, want := g.overloaded(), "the machine was overloaded (load 20 on 2 CPUs) when it was too late for 2 checks: grade again"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -42,6 +42,9 @@ type walk06 struct {
 	seen    []int                   // all processes
 	creator int                     // the first that has called shmget
 	fixed   bool                    // a process has given shmat an address
+	early   bool                    // the creator has removed the segment before its shmat
+	wrote   bool                    // a walker has printed
+	mode    uint64                  // what the creator has given shmget
 	before  map[int]map[uint64]bool // the addresses of its segments before its shmat
 	where   map[int]map[uint64]bool // and at its latest call
 }
@@ -91,9 +94,13 @@ func (d *walk06) at(c call) (points []string) {
 		d.where[pid] = has
 	}
 	if name == "shmget" && d.creator == 0 {
-		d.creator = pid
+		d.creator, d.mode = pid, c.args[2]&0o777
+	}
+	if name == "shmctl" && pid == d.creator && c.args[1]&0xff == unix.IPC_RMID && !slices.Contains(d.calls["shmat"], pid) {
+		d.early = true
 	}
 	walker := pid != d.creator && slices.Contains(d.calls["shmat"], pid)
+	d.wrote = d.wrote || walker && name == "write"
 	leaves := name == "shmdt" || name == "exit"
 	for point, is := range map[string]bool{
 		beforeAttach: name == "shmat",
@@ -129,6 +136,9 @@ func init() {
 		"values NAME LIST":       ofProgram(lookValues),
 		"stores KEY VALUES":      lookStores,
 		"fixed NAME":             asks(lookFixed),
+		"early NAME":             asks(lookEarly),
+		"created NAME OP OCTAL":  asks(lookCreated),
+		"writes NAME":            asks(lookWrites),
 		"unchanged KEY":          lookUnchanged,
 	})
 	maps.Copy(moreCommands, map[string]labCommand{
@@ -380,6 +390,23 @@ func lookStores(s *session, args []string) (bool, string, error) {
 // lookFixed tells whether a process has given shmat an address.
 func lookFixed(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
 	return d.fixed, fmt.Sprintf("%s has %sgiven shmat an address", args[0], notUnless(d.fixed)), nil
+}
+
+// lookEarly tells whether the builder has removed the segment before its shmat.
+func lookEarly(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	return d.early, fmt.Sprintf("%s has %sremoved the segment before shmat", args[0], notUnless(d.early)), nil
+}
+
+// lookCreated compares the mode that the builder has given shmget.
+func lookCreated(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	is, err := compare(int64(d.mode), args[1], "0"+args[2])
+	return is && d.creator != 0, fmt.Sprintf("%s has created the segment with mode %o", args[0], d.mode), err
+}
+
+// lookWrites tells whether a process other than the builder has printed, after its
+// shmat.
+func lookWrites(s *session, h *holder, d *walk06, args []string) (bool, string, error) {
+	return d.wrote, fmt.Sprintf("the walker of %s has %sprinted anything", args[0], notUnless(d.wrote)), nil
 }
 
 // lookUnchanged tells whether a segment is as it was when the script said

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,7 @@ type labScript struct {
 	tier       string // basic, interop or robust
 	limit      time.Duration
 	hung       time.Duration // after this time the grader itself hangs
+	ending     time.Duration // how long all its processes may take to end
 	needs      []string      // the student's programs that it starts
 }
 
@@ -104,7 +106,7 @@ func readLab(l *lab) (scripts []*labScript, err error) {
 }
 
 func readLabScript(l *lab, file string) (*labScript, error) {
-	s := &labScript{lab: l, file: file, limit: defaultLimit,
+	s := &labScript{lab: l, file: file, limit: defaultLimit, ending: time.Minute,
 		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
 	text, err := os.ReadFile(file)
 	s.text = string(text)
@@ -143,6 +145,7 @@ type verdict struct {
 	printed                string // everything
 	sandbox                string // the directory that it had
 	absent                 bool   // a program is missing
+	load                   string // something came too late, and the machine was overloaded
 	took                   time.Duration
 }
 
@@ -153,7 +156,13 @@ type submission struct {
 	absent  map[string]absence // why a program cannot be run
 	changed string             // where a broken program of ours is, for tests
 	variant int
+	bombs   atomic.Int32 // scripts in which it has started processes without end
 }
+
+// mostBombs is the number of scripts in which a submission may start processes
+// without end. After that it is not started again: each time takes the processors
+// from all others for seconds.
+const mostBombs = 5
 
 // judge runs a script.
 func (sub *submission) judge(script *labScript) (v verdict) {
@@ -168,6 +177,10 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	}
 	if sub.variant != 0 && script.needsOurs() { // ours are of variant 0
 		return verdict{status: "skipped", seen: "our programs are of another variant"}
+	}
+	if sub.bombs.Load() >= mostBombs {
+		return verdict{status: "failed", expected: script.firstComment(), likely: withoutEnd,
+			seen: fmt.Sprintf("not started: the program has started too many processes in %d other checks", mostBombs)}
 	}
 	run := &labRun{sub: sub, script: script, left: script.limit}
 	v = verdict{status: "passed"}
@@ -192,13 +205,21 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	switch {
 	case r.skipped:
 		v.status, v.seen = "skipped", lastLine(v.printed)
+	case run.offence.seen != "":
+		v.status, v.seen, v.likely = "failed", run.offence.seen, run.offence.likely
+		v.expected = cmp.Or(script.commentAbove(failedLine(v.printed)), script.firstComment())
 	case r.failed && run.failure == "":
-		v.status, v.seen = "error", lastLine(v.printed)
+		v.status, v.seen, v.load = "error", lastLine(v.printed), run.load
 	case r.failed:
-		v.status, v.seen, v.likely = "failed", run.failure, run.cause
+		v.status, v.seen, v.likely, v.load = "failed", run.failure, run.cause, run.load
 		v.expected = script.commentAbove(failedLine(v.printed))
 		if v.likely == "" {
 			v.likely = "not known; grade this lab with -v, and compare what was printed with ASSIGNMENT.md"
+		}
+		if !run.late { // the machine was fast enough
+			v.load = ""
+		} else if v.load != "" {
+			v.likely += "; or the machine was overloaded (" + v.load + ")"
 		}
 	default:
 		v.points = script.points
@@ -268,6 +289,11 @@ type labRun struct {
 	causes   []cause                    // the last group of likely lines
 	grouping bool                       // the last command was likely
 	cause    string
+	late     bool    // something did not happen in time
+	hangs    bool    // a program did not end in time
+	silent   bool    // something did not come, and a program runs that has printed nothing
+	load     string  // the machine was overloaded when the script ended
+	offence  offence // what a program has done to others
 	finished map[string]*process
 	values   map[string]string // of the assignment
 	files    map[string][]byte // made by the commands input and remember
@@ -311,7 +337,7 @@ func (run *labRun) setup(env *testscript.Env) error {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	if run.box, err = newSandbox(dir, run.sub.dir); err != nil {
+	if run.box, err = newSandbox(dir, run.sub.dir, false); err != nil {
 		return err
 	}
 	if run.box.init != nil {
@@ -348,12 +374,19 @@ func keysOf(values map[string]string) (keys []uint32) {
 // endLab finds the cause of a failure, before anything changes. Then it cleans up.
 func (s *session) endLab(t testscript.T) {
 	run := s.lab
-	if run.failure != "" && run.cause == "" {
+	run.load = overload(machineLoad(), runtime.NumCPU())
+	s.findOffence()
+	if run.failure != "" && run.cause == "" && run.offence.seen == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		for _, c := range causes {
 			if s.holds(c) {
 				run.cause = c.text
+				if run.hangs && c.ofContent() {
+					run.cause = "it hangs: it does not end; or " + c.text
+				} else if run.silent && len(c.conditions) == 0 && c.ofContent() {
+					run.cause += "; or it hangs"
+				}
 				break
 			}
 		}
@@ -363,9 +396,12 @@ func (s *session) endLab(t testscript.T) {
 			t.Log(text)
 		}
 	}
-	if err := run.box.end(); err != nil {
-		run.failure = "" // it is the grader's fault
-		t.(interface{ Errorf(string, ...any) }).Errorf("%v", err)
+	if err := run.box.end(run.script.ending); err != nil {
+		if run.failure != "" { // it is judged already
+			t.Log(err)
+		} else {
+			t.(interface{ Errorf(string, ...any) }).Errorf("%v", err)
+		}
 	}
 	for _, p := range s.running {
 		p.forgetChildren()
@@ -377,6 +413,85 @@ func (s *session) endLab(t testscript.T) {
 		f.Close()
 	}
 	s.world.left() // removes what is left: without worlds it would stay
+}
+
+// An offence is what a program has done to the grader's processes, or to the
+// machine. It is the student's fault, whatever the script was doing.
+type offence struct{ seen, likely string }
+
+// findOffence looks for an offence before the sandbox ends.
+func (s *session) findOffence() {
+	run := s.lab
+	if run.crowded(); run.offence.seen != "" {
+		return
+	}
+	for _, programs := range []map[string]*process{s.running, run.finished} {
+		for name, p := range programs {
+			if isPeer(name) && !p.within(0) && !runs(p.cmd.Process.Pid) {
+				p.within(untilTime) // so that its status is known
+			}
+			if run.crowded() { // so all processes were killed
+				return
+			}
+			if isPeer(name) && !p.signalled && slices.Contains(deadly, p.status()) {
+				run.offence = offence{s.inWords(name + " " + ending(p.status())),
+					"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
+			}
+		}
+	}
+}
+
+// deadly are the signals that a peer does not survive.
+var deadly = []string{"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"}
+
+// crowded tells whether the sandbox was full of processes. Its process 1 has ended
+// then, and the kernel kills the others.
+func (run *labRun) crowded() bool {
+	if run.offence.seen == "" && run.box != nil {
+		if n := run.box.crowd(); n > 0 {
+			run.offence = offence{fmt.Sprintf("the program has started %d processes and threads, and the limit is %d",
+				n, sandboxProcesses), withoutEnd}
+			run.sub.bombs.Add(1)
+		}
+	}
+	return run.offence.seen != ""
+}
+
+const withoutEnd = "it starts processes without end: a child goes on in the loop that calls fork, " +
+	"or the program starts itself again"
+
+// machineLoad is the load average of the last minute. See proc_loadavg(5).
+func machineLoad() float64 {
+	text, _ := os.ReadFile("/proc/loadavg")
+	word, _, _ := strings.Cut(string(text), " ")
+	load, _ := strconv.ParseFloat(word, 64)
+	return load
+}
+
+// overload says how large the load is, if it is so large that a correct program may
+// come too late.
+func overload(load float64, processors int) string {
+	if load <= float64(8*processors) {
+		return ""
+	}
+	return fmt.Sprintf("load %.0f on %d CPUs", load, processors)
+}
+
+// contentConditions look at what a program has done, and not at what it does.
+var contentConditions = strings.Fields("segment segments size mode attached creator user int32 int64 letters text " +
+	"semaphores number value last stdout stderr printed key semmode list link values stores unchanged")
+
+var namesHang = regexp.MustCompile(`\b(hangs?|waits?|ends?|runs?|stops?|stopped|loops?|sleeps?|locks?|locked|goes on|for ever|again and again|see \d\d/)`)
+
+// ofContent tells whether a cause says nothing of a program that still runs.
+func (c cause) ofContent() bool {
+	for _, condition := range c.conditions {
+		word, _, _ := strings.Cut(strings.TrimPrefix(condition, "!"), " ")
+		if !slices.Contains(contentConditions, word) {
+			return false
+		}
+	}
+	return !c.sure && !namesHang.MatchString(c.text)
 }
 
 // fail ends the script: the student's program has done something wrong.
@@ -619,7 +734,8 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 		if seen() {
 			return true
 		}
-		if patience <= 0 {
+		if patience <= 0 || run.crowded() {
+			run.late = true
 			return false
 		}
 		// While the whole machine stops, the program's time does not run out.
@@ -642,6 +758,7 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 		ts.Check(err)
 	}
 	if !s.whole(within, func() bool { return p.within(0) }) {
+		s.lab.hangs = !isPeer(args[0])
 		s.fail(ts, "%s is still running%s; %s", args[0], s.doing(p), s.lastWords(p))
 	}
 	delete(s.running, args[0])
@@ -689,12 +806,17 @@ func (s *session) doing(p *process) string {
 	return ""
 }
 
-// lastWords quotes the last line that a program has printed.
+// lastWords quotes the last line that a program has printed, and the first one of
+// its standard error, which may say more.
 func (s *session) lastWords(p *process) string {
-	for _, text := range []string{p.stderr(), p.stdout()} {
+	for i, text := range []string{p.stderr(), p.stdout()} {
 		if text = strings.TrimSpace(text); text != "" {
 			lines := strings.Split(text, "\n")
-			return fmt.Sprintf("its last line is %s", short(lines[len(lines)-1]))
+			first, last := short(lines[0]), short(lines[len(lines)-1])
+			if i == 0 && first != last && !strings.HasPrefix(lines[0], "Traceback") {
+				return fmt.Sprintf("its first line is %s, and its last %s", first, last)
+			}
+			return "its last line is " + last
 		}
 	}
 	return "it has printed nothing"
@@ -720,6 +842,7 @@ func (s *session) signalInLab(ts *testscript.TestScript, args []string) {
 	if p.within(0) {
 		return
 	}
+	p.signalled = true
 	pids := tree(p.cmd.Process.Pid)
 	p.noteChildren(pids[1:])
 	switch to {
@@ -909,6 +1032,9 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		return is != neg
 	})
 	if !ok {
+		for name, p := range s.running {
+			s.lab.silent = s.lab.silent || !isPeer(name) && !p.within(0) && p.stdout()+p.stderr() == ""
+		}
 		s.fail(ts, "after %v %s%s", limit, state, s.everybody())
 	}
 }

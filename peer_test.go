@@ -76,6 +76,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	}
 	p.keyboard.SetWriteDeadline(time.Now().Add(s.lab.left))
 	if _, err := fmt.Fprintln(p.keyboard, strings.Join(words, " ")); err != nil {
+		p.within(untilTime) // so that its status is known
 		ts.Fatalf("tell %s: %v; %v", args[0], err, p)
 	}
 	if later {

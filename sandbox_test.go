@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,13 +32,19 @@ import (
 // ends, all its processes are killed.
 
 const (
-	sandboxMemory    = 1 << 30  // bytes of private memory of one process
-	sandboxFile      = 64 << 20 // bytes of one file, and of all files together
-	sandboxBuild     = 1 << 30  // bytes of all files of a build
-	sandboxProcesses = 200      // processes and threads of one submission
-	sandboxSegments  = "65536"  // pages of System V shared memory
-	outputKept       = 1 << 20  // bytes of what a program prints
+	sandboxMemory   = 1 << 30  // bytes of private memory of one process
+	sandboxFile     = 64 << 20 // bytes of one file, and of all files together
+	sandboxBuild    = 1 << 30  // bytes of all files of a build
+	sandboxSegments = "65536"  // pages of System V shared memory
+	outputKept      = 1 << 20  // bytes of what a program prints
 )
+
+// sandboxProcesses are the processes and threads of one submission. A runtime such as
+// Java's has more threads where there are more processors.
+var sandboxProcesses = 200 + 10*max(0, runtime.NumCPU()-4)
+
+// sandboxCrowded is the number of processes and threads at which a sandbox ends.
+var sandboxCrowded = sandboxProcesses * 9 / 10
 
 // A sandbox is what the programs of one script have in common.
 type sandbox struct {
@@ -47,6 +54,7 @@ type sandbox struct {
 	building   bool   // the submission's build runs, and may write to submission
 	init       *process
 	running    []*process
+	counted    time.Time // when the processes were counted last
 }
 
 // inSandbox says how to start one program, for the process that does it.
@@ -81,8 +89,8 @@ var sandboxes atomic.Int32
 
 // newSandbox makes a sandbox for programs that this thread starts. The thread is
 // already in a world.
-func newSandbox(dir, submission string) (*sandbox, error) {
-	b := &sandbox{dir: dir, submission: submission, uid: sandboxUID()}
+func newSandbox(dir, submission string, building bool) (*sandbox, error) {
+	b := &sandbox{dir: dir, submission: submission, uid: sandboxUID(), building: building}
 	if haveWorlds {
 		options := fmt.Sprintf("mode=1777,size=%d", sandboxFile)
 		if err := unix.Mount("tmp", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
@@ -119,6 +127,9 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 		return b, nil
 	}
 	cmd := exec.Command(filepath.Join(built, "reap-all"))
+	if !building {
+		cmd.Args = append(cmd.Args, strconv.Itoa(sandboxCrowded))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	p, err := startCaptured(cmd)
 	b.init = p
@@ -130,7 +141,7 @@ func newSandbox(dir, submission string) (*sandbox, error) {
 func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
 		Namespaces: haveWorlds, Building: b.building, Asked: asked,
-		Argv: slices.Clone(argv), Processes: sandboxProcesses}
+		Argv: slices.Clone(argv), Processes: uint64(sandboxProcesses)}
 	if b.uid == 0 { // the grader's uid has other processes, too
 		here.Processes = uint64(tasksOf(os.Getuid()) + 4*sandboxProcesses)
 	}
@@ -273,16 +284,16 @@ func (b *sandbox) add(cmd *exec.Cmd) (*process, error) {
 	return p, err
 }
 
-// end kills all that is left in the sandbox.
-func (b *sandbox) end() (err error) {
-	if b.init != nil && !b.init.kill() {
+// end kills all that is left in the sandbox, and waits until it has ended.
+func (b *sandbox) end(patience time.Duration) (err error) {
+	if b.init != nil && !b.init.killIn(patience) {
 		err = errors.New("process 1 of the sandbox cannot be killed")
 	}
 	for _, p := range b.running {
 		if !p.within(0) {
 			unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL)
 		}
-		if err == nil && !p.kill() {
+		if err == nil && !p.killIn(patience) {
 			err = fmt.Errorf("process %d cannot be killed", p.cmd.Process.Pid)
 		}
 	}
@@ -293,6 +304,28 @@ func (b *sandbox) end() (err error) {
 		unix.Unmount(b.dir, unix.MNT_DETACH) // so that the directory can be removed
 	}
 	return err
+}
+
+// crowd is the number of processes and threads if there were too many, and else 0.
+func (b *sandbox) crowd() (n int) {
+	if b.init != nil {
+		n, _ = strconv.Atoi(strings.TrimSpace(b.init.stdout()))
+		return n
+	}
+	if time.Since(b.counted) < time.Second {
+		return 0
+	}
+	b.counted = time.Now()
+	for _, p := range b.running { // without process 1 the grader must count
+		for _, pid := range tree(p.cmd.Process.Pid) {
+			threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+			n += len(threads)
+		}
+	}
+	if n < sandboxCrowded {
+		return 0
+	}
+	return n
 }
 
 // killOrphans kills the processes whose parents have ended. They have become
@@ -360,13 +393,50 @@ func note(text string) {
 }
 
 // reapAll is process 1 of a sandbox. It waits for the processes whose parents
-// have ended.
-func reapAll([]string) error {
+// have ended. If it has an argument, it ends when there are so many processes and
+// threads, and the kernel kills them all: they would take the processors from all
+// others. Before that it prints their number.
+func reapAll(args []string) error {
+	if len(args) > 0 {
+		most, err := strconv.Atoi(args[0])
+		if err != nil {
+			return err
+		}
+		go func() {
+			for ; ; time.Sleep(5 * tick) {
+				if n := countTasks(most); n >= most {
+					fmt.Println(n)
+					os.Exit(0)
+				}
+			}
+		}()
+	}
 	for {
 		if _, err := unix.Wait4(-1, nil, 0, nil); err == unix.ECHILD {
 			time.Sleep(tick)
 		}
 	}
+}
+
+// countTasks counts the processes and threads of this PID namespace. It does so only
+// if there may be so many: a look at each costs time.
+func countTasks(most int) (n int) {
+	// The last word of /proc/loadavg is the id that was given last.
+	text, _ := os.ReadFile("/proc/loadavg")
+	words := strings.Fields(string(text))
+	if len(words) == 0 {
+		return 0
+	}
+	last, _ := strconv.Atoi(words[len(words)-1])
+	if last < most {
+		return 0
+	}
+	for id := 1; id <= min(last, 1<<16); id++ {
+		if unix.Kill(id, 0) != unix.ESRCH {
+			n++
+		}
+	}
+	return n
 }
 
 // enterSandbox becomes a program in a sandbox. It reports the restrictions that

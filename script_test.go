@@ -344,12 +344,21 @@ func parseBroken(file string, text []byte) (b broken, err error) {
 	if b.reason, err = regexp.Compile(fields["reason"]); err != nil {
 		return b, fmt.Errorf("%s: reason: %w", file, err)
 	}
+	if matchesAnything(b.reason) && fields["reason"] != "" {
+		return b, fmt.Errorf("%s: the reason %q matches any failure", file, fields["reason"])
+	}
 	b.old = strings.TrimSuffix(string(a.Files[0].Data), "\n")
 	b.new = strings.TrimSuffix(string(a.Files[1].Data), "\n")
 	if b.file == "" || b.script == "" || fields["reason"] == "" || b.what == "" {
 		return b, fmt.Errorf("%s: want lines file:, script: and reason:, and an explanation", file)
 	}
 	return b, b.scriptExists()
+}
+
+// matchesAnything tells whether a regular expression matches any output of a script
+// that has failed. Such a reason proves nothing.
+func matchesAnything(re *regexp.Regexp) bool {
+	return re.MatchString("") || re.MatchString("?") || re.MatchString("FAIL: x.txtar:1: ?\n")
 }
 
 // scriptExists checks that the script exists. For testscript a script that does

@@ -96,6 +96,7 @@ func runInUserNamespace() (status int, err error) {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT)
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Args[0] = os.Args[0]
+	cmd.Dir = startedIn // its flags may have relative paths
 	cmd.Env = append(os.Environ(), insideVariable+"=1")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	uid, gid := os.Geteuid(), os.Getegid()
