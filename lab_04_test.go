@@ -135,8 +135,10 @@ func lookLine(s *session, args []string) (bool, string, error) {
 	is, state, err := lookNumber(4)(s, []string{args[0], strconv.Itoa(4 * index), "=", strconv.Itoa(p.pid)})
 	if text, no, _ := s.contents(args[0]); !is && no == "" && err == nil {
 		state += fmt.Sprintf(", and not the process id %d of %s", p.pid, args[2])
-		if at := slices.Index(numbers(text), p.pid); at >= 0 {
-			state += fmt.Sprintf(", which is at offset %d", 4*at)
+		if words := numbers(text); index < len(words)-1 { // count is no process id
+			if at := slices.Index(words[index:len(words)-1], p.pid); at >= 0 {
+				state += fmt.Sprintf(", which is at offset %d", 4*(index+at))
+			}
 		}
 	}
 	return is, state, err
@@ -483,14 +485,18 @@ func lookReplaced(s *session, args []string) (bool, string, error) {
 	return made && !foreign, fmt.Sprintf("the set is %sthe one that the grader has made", notUnless(foreign)), err
 }
 
-// lookSpread tells whether the lines are 8 bytes apart. If a program has written the
-// second line, and another the first, the second could also be one line too far.
+// lookSpread tells whether the lines are 8 bytes apart. If only the second line is of
+// the student's program, it could also be one line too far.
 func lookSpread(s *session, args []string) (bool, string, error) {
 	p, n, words, state, err := s.last(args[0])
 	if state != "" || err != nil || p == nil || n < 2 || 2*(n-1) >= len(words) {
 		return false, state, err
 	}
-	is := words[2*(n-1)] == p.pid && words[n-1] != p.pid && (n > 2 || words[0] != 0)
+	first := n > 2
+	for name, q := range s.all() {
+		first = first || q.pid == words[0] && !strings.HasPrefix(name, "our-")
+	}
+	is := first && words[2*(n-1)] == p.pid && words[n-1] != p.pid
 	return is, fmt.Sprintf("the process id of line %d is %sat offset %d", n-1, notUnless(is), 8*(n-1)), nil
 }
 
