@@ -35,7 +35,7 @@ func init() {
 		"gone KEY SEMKEY":       lookGone,
 		"prints-old KEY":        lookPrintsOld,
 		"polls KEY":             lookPolls,
-		"refused":               lookRefused,
+		"refused [PATTERN]":     lookRefused,
 		"valueless KEY":         lookValueless,
 		"excess KEY":            lookExcess,
 		"replaced KEY":          lookReplaced,
@@ -419,10 +419,15 @@ func lookPolls(s *session, args []string) (bool, string, error) {
 }
 
 // lookRefused tells whether a program of the student has ended with an error before
-// its first line, and without a P.
-func lookRefused(s *session, _ []string) (bool, string, error) {
+// its first line and without a P, and has printed something on standard error.
+func lookRefused(s *session, args []string) (bool, string, error) {
+	re, err := regexp.Compile(args[0])
+	if err != nil {
+		return false, "", err
+	}
 	for name, p := range s.all() {
-		if !strings.HasPrefix(name, "our-") && isStatus(p.status(), "error") && p.stdout() == "" && !s.wasLast(p) {
+		if !strings.HasPrefix(name, "our-") && isStatus(p.status(), "error") && p.stdout() == "" && !s.wasLast(p) &&
+			re.MatchString(p.stderr()) {
 			return true, "a program has ended before its first line", nil
 		}
 	}
