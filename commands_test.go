@@ -54,6 +54,8 @@ type process struct {
 	told      int           // how many steps a peer was told to do
 	removes   bool          // one of these steps removes something
 	holds     bool          // the last step was a P
+	sets      []int         // the semaphore sets that a peer has made
+	nap       nap           // its longest sleep, in lab 04
 	locks     bool          // it was told to lock a mutex, and not yet to unlock it
 	toldAt    time.Time     // when it was told the last step
 	signalled bool          // the script has sent it a signal, in a lab

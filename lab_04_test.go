@@ -35,7 +35,15 @@ func init() {
 		"gone KEY SEMKEY":       lookGone,
 		"prints-old KEY":        lookPrintsOld,
 		"polls KEY":             lookPolls,
-		"refused":               lookRefused,
+		"refused [PATTERN]":     lookRefused,
+		"valueless KEY":         lookValueless,
+		"excess KEY":            lookExcess,
+		"replaced KEY":          lookReplaced,
+		"spread KEY":            lookSpread,
+		"other-pid KEY":         lookOtherPID,
+		"hangs":                 lookHangs,
+		"nap NAME OP SECONDS":   ofProgram(lookNap),
+		"worked NAME SECONDS":   ofProgram(lookWorked),
 		"once KEY NAME":         lookOnce,
 		"age NAME OP SECONDS":   ofProgram(lookAge),
 		"since NAME OP SECONDS": ofProgram(lookSince),
@@ -124,18 +132,35 @@ func lookLine(s *session, args []string) (bool, string, error) {
 	if p == nil {
 		return false, args[2] + " was not started", nil
 	}
-	return lookNumber(4)(s, []string{args[0], strconv.Itoa(4 * index), "=", strconv.Itoa(p.pid)})
+	is, state, err := lookNumber(4)(s, []string{args[0], strconv.Itoa(4 * index), "=", strconv.Itoa(p.pid)})
+	if text, no, _ := s.contents(args[0]); !is && no == "" && err == nil {
+		state += fmt.Sprintf(", and not the process id %d of %s", p.pid, args[2])
+		if words := numbers(text); index < len(words)-1 { // count is no process id
+			if at := slices.Index(words[index:len(words)-1], p.pid); at >= 0 {
+				state += fmt.Sprintf(", which is at offset %d", 4*(index+at))
+			}
+		}
+	}
+	return is, state, err
+}
+
+// numbers are the int32 in a segment.
+func numbers(text []byte) (words []int) {
+	for i := 0; i+4 <= len(text); i += 4 {
+		words = append(words, int(int32(binary.LittleEndian.Uint32(text[i:]))))
+	}
+	return words
 }
 
 // lookAge compares the time since a program was started. A machine may be slow, so
 // only "at least" proves something.
 func lookAge(s *session, p *process, args []string) (bool, string, error) {
-	return lookTime(time.Since(p.started), args, "after it was started")
+	return lookTime(time.Since(p.started), args, "since "+args[0]+" was started")
 }
 
 // lookSince compares the time since a peer was told something.
 func lookSince(s *session, p *process, args []string) (bool, string, error) {
-	return lookTime(time.Since(p.toldAt), args, "after the semaphore was unlocked")
+	return lookTime(time.Since(p.toldAt), args, "since the semaphore was unlocked")
 }
 
 func lookTime(passed time.Duration, args []string, what string) (bool, string, error) {
@@ -145,7 +170,11 @@ func lookTime(passed time.Duration, args []string, what string) (bool, string, e
 	}
 	limit := time.Duration(seconds * float64(time.Second))
 	is, err := compare(int64(passed), args[1], strconv.FormatInt(int64(limit), 10))
-	return is, fmt.Sprintf("this was %.2f s %s", passed.Seconds(), what), err
+	only := ""
+	if !is && strings.HasPrefix(args[1], ">") {
+		only = "only "
+	}
+	return is, fmt.Sprintf("%s%.2f s have passed %s", only, passed.Seconds(), what), err
 }
 
 // lookSettled tells whether all threads of a program sleep.
@@ -166,10 +195,7 @@ func lookOnce(s *session, args []string) (bool, string, error) {
 	if p == nil || state != "" || err != nil {
 		return false, state, err
 	}
-	words := make([]int, len(text)/4)
-	for i := range words {
-		words[i] = int(int32(binary.LittleEndian.Uint32(text[4*i:])))
-	}
+	words := numbers(text)
 	count := words[len(words)-1]
 	lines := words[:min(max(count, 0), len(words)-1)]
 	var at []string
@@ -214,9 +240,7 @@ var (
 // the segment.
 func (s *session) last(key string) (p *process, n int, words []int, state string, err error) {
 	text, state, err := s.contents(key)
-	for i := 0; i+4 <= len(text); i += 4 {
-		words = append(words, int(int32(binary.LittleEndian.Uint32(text[i:]))))
-	}
+	words = numbers(text)
 	for _, q := range s.students() {
 		if m := updatedLine.FindStringSubmatch(q.stdout()); m != nil {
 			if k, _ := strconv.Atoi(m[2]); (p == nil || k > n) && k < len(words) {
@@ -234,7 +258,8 @@ func lookShifted(s *session, args []string) (bool, string, error) {
 		return false, state, err
 	}
 	// count is still what it was before the last line, or the line has overwritten it.
-	is := n > 0 && (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid
+	is := n > 0 && (words[len(words)-1] == n || n == len(words)-1) && words[n] == p.pid && words[n-1] != p.pid &&
+		(n != 2 || words[0] == 0) // with 8 bytes for each line, the second one is there, too
 	return is, fmt.Sprintf("process id %d is %sin line %d", p.pid, notUnless(is), n), nil
 }
 
@@ -258,18 +283,28 @@ func lookMisnamed(s *session, _ []string) (bool, string, error) {
 	return false, "the ids are right", nil
 }
 
-// lookTwice tells whether two programs have printed the same count.
+// lookTwice tells whether two programs that ran at the same time have printed the
+// same count.
 func lookTwice(s *session, _ []string) (bool, string, error) {
-	seen := map[string]bool{}
-	for _, p := range s.students() {
-		if m := updatedLine.FindStringSubmatch(p.stdout()); m != nil {
-			if seen[m[2]] {
+	all := s.students()
+	for i, p := range all {
+		for _, q := range all[:i] {
+			m, n := updatedLine.FindStringSubmatch(p.stdout()), updatedLine.FindStringSubmatch(q.stdout())
+			if m != nil && n != nil && m[2] == n[2] && !p.before(q) && !q.before(p) {
 				return true, "two have printed the count " + m[2], nil
 			}
-			seen[m[2]] = true
 		}
 	}
-	return false, "no count was printed twice", nil
+	return false, "no count was printed twice by programs that ran at the same time", nil
+}
+
+// before tells whether a program printed its last line before another one was
+// started.
+func (p *process) before(q *process) bool {
+	c := p.captured[0]
+	c.lock.Lock()
+	defer c.lock.Unlock()
+	return len(c.lines) > 0 && c.lines[len(c.lines)-1].Before(q.started)
 }
 
 // lookIntruded tells whether another process has used the semaphore, although a
@@ -280,7 +315,8 @@ func lookIntruded(s *session, args []string) (bool, string, error) {
 	if p == nil || state != "" || err != nil {
 		return false, state, err
 	}
-	is := p.holds && p.answers() == p.told && !s.belongs(pid, args[0])
+	is := p.holds && p.answers() == p.told && !s.belongs(pid, args[0]) &&
+		!strings.HasPrefix(lastLine(p.stdout()), "error: ") // that step made no P
 	return is, fmt.Sprintf("while %s had the lock, it was %sused by another", args[0], notUnless(is)), nil
 }
 
@@ -319,11 +355,21 @@ func (creation04) missing(name, _ string) string {
 // nothing.
 func lookUnflushed(s *session, _ []string) (bool, string, error) {
 	for _, p := range s.students() {
-		if !p.within(0) && p.stdout() == "" && slices.Contains(waitsIn(p.cmd.Process.Pid), "semop") {
+		switch {
+		case p.stdout() != "":
+		case p.within(0) && s.wasLast(p):
+			return true, "a program has used the semaphore and ended, and has printed nothing", nil
+		case !p.within(0) && slices.Contains(waitsIn(p.cmd.Process.Pid), "semop"):
 			return true, "a program waits in semop, and has printed nothing", nil
 		}
 	}
 	return false, "no program waits that has printed nothing", nil
+}
+
+// wasLast tells whether a program was the last to use the semaphore.
+func (s *session) wasLast(p *process) bool {
+	_, pid, state, err := lockOf(s.lab.values["SEMKEY"])
+	return state == "" && err == nil && pid == p.cmd.Process.Pid
 }
 
 // lookGone tells whether a program has printed its last line and the segment or
@@ -372,13 +418,158 @@ func lookPolls(s *session, args []string) (bool, string, error) {
 	return false, "no program sleeps elsewhere", nil
 }
 
-// lookRefused tells whether a program has ended with an error before its first
-// line.
-func lookRefused(s *session, _ []string) (bool, string, error) {
-	for _, p := range s.students() {
-		if isStatus(p.status(), "error") && p.stdout() == "" {
+// lookRefused tells whether a program of the student has ended with an error before
+// its first line and without a P, and has printed something on standard error.
+func lookRefused(s *session, args []string) (bool, string, error) {
+	re, err := regexp.Compile(args[0])
+	if err != nil {
+		return false, "", err
+	}
+	for name, p := range s.all() {
+		if !strings.HasPrefix(name, "our-") && isStatus(p.status(), "error") && p.stdout() == "" && !s.wasLast(p) &&
+			re.MatchString(p.stderr()) {
 			return true, "a program has ended before its first line", nil
 		}
 	}
 	return false, "no program has ended before its first line", nil
+}
+
+// all are the programs of the script that run or have run.
+func (s *session) all() map[string]*process {
+	all := maps.Clone(s.lab.finished)
+	maps.Copy(all, s.running)
+	return all
+}
+
+// foreignSet tells whether a peer has made the set with this key.
+func (s *session) foreignSet(id int) (is, made bool) {
+	for _, p := range s.all() {
+		is = is || slices.Contains(p.sets, id)
+		made = made || len(p.sets) > 0
+	}
+	return is, made
+}
+
+// lookValueless tells whether a program waits for a set that a program of the
+// student has created, and on which nobody has ever called semop.
+func lookValueless(s *session, args []string) (bool, string, error) {
+	id, state, err := findSemaphores(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	foreign, _ := s.foreignSet(id)
+	is := !foreign && semctl(id, 0, getVal) == 0 && semctl(id, 0, getPID) == 0 && semctl(id, 0, getNCnt) > 0
+	return is, fmt.Sprintf("the set is %snew, without a value", notUnless(is)), nil
+}
+
+// lookExcess tells whether the semaphore of a set that the student's program has
+// created is larger than 1, before any program has made its update.
+func lookExcess(s *session, args []string) (bool, string, error) {
+	id, state, err := findSemaphores(args[0])
+	if state != "" || err != nil {
+		return false, state, err
+	}
+	foreign, _ := s.foreignSet(id)
+	for _, p := range s.students() {
+		if updatedLine.MatchString(p.stdout()) {
+			return false, "a program has made its update", nil
+		}
+	}
+	n := semctl(id, 0, getVal)
+	return !foreign && n > 1, fmt.Sprintf("the semaphore is %d", n), nil
+}
+
+// lookReplaced tells whether a set that a peer has made is not there any more,
+// although no peer has removed it.
+func lookReplaced(s *session, args []string) (bool, string, error) {
+	id, _, err := findSemaphores(args[0])
+	foreign, made := s.foreignSet(id)
+	for _, p := range s.all() {
+		made = made && !p.removes
+	}
+	return made && !foreign, fmt.Sprintf("the set is %sthe one that the grader has made", notUnless(foreign)), err
+}
+
+// lookSpread tells whether the lines are 8 bytes apart. If only the second line is of
+// the student's program, it could also be one line too far.
+func lookSpread(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil || n < 2 || 2*(n-1) >= len(words) {
+		return false, state, err
+	}
+	first := n > 2
+	for name, q := range s.all() {
+		first = first || q.pid == words[0] && !strings.HasPrefix(name, "our-")
+	}
+	is := first && words[2*(n-1)] == p.pid && words[n-1] != p.pid
+	return is, fmt.Sprintf("the process id of line %d is %sat offset %d", n-1, notUnless(is), 8*(n-1)), nil
+}
+
+// lookOtherPID tells whether the last line has a number that is not the process id
+// of any program.
+func lookOtherPID(s *session, args []string) (bool, string, error) {
+	p, n, words, state, err := s.last(args[0])
+	if state != "" || err != nil || p == nil || n < 1 || words[len(words)-1] != n || slices.Contains(words, p.pid) {
+		return false, state, err
+	}
+	for _, q := range s.all() {
+		if q.pid == words[n-1] {
+			return false, "the last line has the process id of another program", nil
+		}
+	}
+	return words[n-1] > 0, fmt.Sprintf("line %d has the number %d", n-1, words[n-1]), nil
+}
+
+// lookHangs tells whether a program has not ended in time: this is what failed.
+func lookHangs(s *session, _ []string) (bool, string, error) {
+	return strings.Contains(s.lab.failure, " is still running"), "no program is late", nil
+}
+
+// A nap is a sleep of a program without an end in between. The kernel counts how
+// often a program goes to sleep, so a busy machine makes no nap longer.
+type nap struct {
+	switches     int
+	seen         time.Time // when the script looked last
+	now, longest time.Duration
+}
+
+// lookNap compares the longest sleep of a program since the script asked first.
+func lookNap(s *session, p *process, args []string) (bool, string, error) {
+	limit, err := strconv.ParseFloat(args[2], 64)
+	if err != nil {
+		return false, "", err
+	}
+	p.look()
+	is, err := compare(int64(p.nap.longest), args[1], strconv.FormatInt(int64(limit*float64(time.Second)), 10))
+	return is, fmt.Sprintf("%s has slept for %.2f s or more while it had the lock", args[0], p.nap.longest.Seconds()), err
+}
+
+// look makes a nap longer if the program has slept since the last look.
+func (p *process) look() {
+	n, asleep := 0, !p.within(0)
+	if asleep {
+		for _, pid := range tree(p.cmd.Process.Pid) {
+			asleep = asleep && idle(pid, "S")
+			n += switches(pid)
+		}
+	}
+	// If the whole machine stops, the program cannot wake up.
+	took := min(time.Since(p.nap.seen), 50*tick)
+	p.nap.seen = time.Now()
+	if !asleep || n != p.nap.switches {
+		p.nap.now, p.nap.switches = 0, n
+		return
+	}
+	p.nap.now += took
+	p.nap.longest = max(p.nap.longest, p.nap.now)
+}
+
+// lookWorked tells whether a program has printed its second line, or has slept too
+// long for that.
+func lookWorked(s *session, p *process, args []string) (bool, string, error) {
+	if updatedLine.MatchString(p.stdout()) {
+		return true, args[0] + " has printed its second line", nil
+	}
+	is, _, err := lookNap(s, p, []string{args[0], ">", args[1]})
+	return is, args[0] + " has not printed its second line", err
 }

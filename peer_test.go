@@ -98,6 +98,11 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 	} else if p.answers() < p.told {
 		ts.Fatalf("the peer %s has ended: %v", args[0], p)
 	}
+	if words[0] == "semget" {
+		if id, _, _ := findSemaphores(words[1]); id >= 0 {
+			p.sets = append(p.sets, id)
+		}
+	}
 }
 
 // answers counts the steps that a peer has done.
