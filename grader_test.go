@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/rogpeppe/go-internal/txtar"
 )
 
@@ -416,5 +418,24 @@ fails,(\d+),0,0,(\d+),(\d+),100,
 none,0,0,0,0,0,100,.*
 $`).FindStringSubmatch(got); want == nil || want[1] == "0" || want[1] != want[2] || want[1] != want[3] {
 		t.Errorf("the table is\n%s", got)
+	}
+}
+
+// TestExits shows which processes are not on the way to their end: one that runs,
+// one that has ended, and a zombie.
+func TestExits(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	var info unix.Siginfo // a zombie from now on: it is not waited for
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	for what, pid := range map[string]int{"this process": os.Getpid(), "a zombie": cmd.Process.Pid, "no process": 1 << 22} {
+		if exits(pid) {
+			t.Errorf("%s (%d) is on the way to its end", what, pid)
+		}
 	}
 }

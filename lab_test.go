@@ -427,7 +427,7 @@ func (s *session) findOffence() {
 	}
 	for _, programs := range []map[string]*process{s.running, run.finished} {
 		for name, p := range programs {
-			if isPeer(name) && !p.within(0) && !runs(p.cmd.Process.Pid) {
+			if isPeer(name) && !p.within(0) && (!runs(p.cmd.Process.Pid) || exits(p.cmd.Process.Pid)) {
 				p.within(untilTime) // so that its status is known
 			}
 			if run.crowded() { // so all processes were killed
@@ -440,6 +440,21 @@ func (s *session) findOffence() {
 		}
 	}
 }
+
+// isKilled tells whether a process has got SIGKILL, and has not run since. See
+// SigPnd in proc_pid_status(5).
+func isKilled(pid int) bool {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for _, m := range pendingSignals.FindAllSubmatch(text, -1) {
+		set, _ := strconv.ParseUint(string(m[1]), 16, 64)
+		if set&(1<<(unix.SIGKILL-1)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+var pendingSignals = regexp.MustCompile(`(?m)^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)`)
 
 // deadly are the signals that a peer does not survive.
 var deadly = []string{"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"}
@@ -726,25 +741,70 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 }
 
 // whole looks again and again until something is so, or patience or the script's
-// time has run out.
+// time has run out. While the kernel takes a program apart, its time does not run
+// out.
 func (s *session) whole(patience time.Duration, seen func() bool) bool {
 	run := s.lab
 	patience = min(patience, run.left)
-	for {
+	for exit := run.script.ending; ; {
 		if seen() {
 			return true
 		}
-		if patience <= 0 || run.crowded() {
+		ending := patience <= 0 && exit > 0 && s.exiting()
+		if patience <= 0 && !ending || run.crowded() {
 			run.late = true
 			return false
 		}
 		// While the whole machine stops, the program's time does not run out.
 		before := time.Now()
+		if ending {
+			time.Sleep(20 * tick) // afterwards its parent may go on
+			exit -= time.Since(before)
+			continue
+		}
 		time.Sleep(tick)
 		took := min(time.Since(before), 5*tick)
 		patience -= took
 		run.left -= took
 	}
+}
+
+// exiting tells whether the kernel is taking a process of the script apart.
+// Its mount namespace goes with it. On a busy machine that can take 10 s: see
+// synchronize_rcu_expedited in the kernel's namespace_unlock.
+func (s *session) exiting() bool {
+	for _, p := range s.running {
+		if !p.within(0) && slices.ContainsFunc(tree(p.cmd.Process.Pid), exits) {
+			return true
+		}
+	}
+	return false
+}
+
+// exits tells whether a process will have ended, however long that takes.
+func exits(pid int) bool { return isExiting(pid) || isKilled(pid) }
+
+// isExiting tells whether all threads of a process have begun to exit, and it has
+// not become a zombie. See proc_pid_stat(5).
+func isExiting(pid int) bool {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	gone := 0
+	for _, task := range tasks {
+		text, _ := os.ReadFile(task)
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 7 {
+			gone++ // it has ended since
+			continue
+		}
+		const pfExiting = 4 // PF_EXITING in <linux/sched.h>
+		if flags, _ := strconv.Atoi(fields[6]); flags&pfExiting == 0 {
+			return false
+		}
+		if fields[0] == "Z" {
+			gone++
+		}
+	}
+	return gone < len(tasks)
 }
 
 // finishInLab waits for a program's end and checks how it ended: with one of
