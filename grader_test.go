@@ -424,11 +424,12 @@ $`).FindStringSubmatch(got); want == nil || want[1] == "0" || want[1] != want[2]
 // TestExits shows which processes are not on the way to their end: one that runs,
 // one that has ended, and a zombie.
 func TestExits(t *testing.T) {
-	cmd := exec.Command("true")
+	cmd := exec.Command("sleep", "1000") // SIGKILL stays in the ShdPnd of a zombie
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	defer cmd.Wait()
+	cmd.Process.Kill()
 	var info unix.Siginfo // a zombie from now on: it is not waited for
 	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
 		t.Fatal(err)

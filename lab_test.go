@@ -782,7 +782,7 @@ func (s *session) exiting() bool {
 }
 
 // exits tells whether a process will have ended, however long that takes.
-func exits(pid int) bool { return isExiting(pid) || isKilled(pid) }
+func exits(pid int) bool { return isExiting(pid) || runs(pid) && isKilled(pid) }
 
 // isExiting tells whether all threads of a process have begun to exit, and it has
 // not become a zombie. See proc_pid_stat(5).
