@@ -424,12 +424,18 @@ func statusField(pid int, name string) (value string) {
 func idle(pid int, states string) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, file := range tasks {
-		text, _ := os.ReadFile(file)
-		if _, state, ok := strings.Cut(string(text), ") "); !ok || !strings.Contains(states, state[:1]) {
+		if fields := statFields(file); len(fields) == 0 || !strings.Contains(states, fields[0]) {
 			return false
 		}
 	}
 	return len(tasks) > 0
+}
+
+// statFields are the fields of a stat file from the third on, the state. The second
+// is the program's name, in parentheses. See proc_pid_stat(5).
+func statFields(file string) []string {
+	text, _ := os.ReadFile(file)
+	return strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 }
 
 // switches counts how often the threads of a process began to wait. The number

@@ -576,7 +576,6 @@ func (v verdict) feedback() string {
 	if v.absent { // print has said it once
 		return text + "  (missing)\n"
 	}
-
 	return fmt.Sprintf("%s\n  seen:     %s\n  expected: %s\n  likely:   %s\n", text, v.seen, v.expected, v.likely)
 }
 

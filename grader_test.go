@@ -374,14 +374,19 @@ func TestGraderStatus(t *testing.T) {
 			empty:                {notAll, "nothing to grade"},
 			empty + "/not-there": {graderFail, "no such file or directory"},
 		} {
-			cmd := exec.Command("/proc/self/exe", "-lab="+dir)
-			cmd.Env = append(os.Environ(), builtVariable+"="+built)
-			text, _ := cmd.CombinedOutput()
-			if got := cmd.ProcessState.ExitCode(); got != want.status || !strings.Contains(string(text), want.text) {
+			if got, text := grader("-lab=" + dir); got != want.status || !strings.Contains(text, want.text) {
 				t.Fatalf("status %d, want %d:\n%s", got, want.status, text)
 			}
 		}
 	}
+}
+
+// grader runs the grader as another process.
+func grader(args ...string) (status int, text string) {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), builtVariable+"="+built)
+	output, _ := cmd.CombinedOutput()
+	return cmd.ProcessState.ExitCode(), string(output)
 }
 
 // TestGraderTable shows the table of marks: a line for each submission, and
@@ -402,10 +407,8 @@ func TestGraderTable(t *testing.T) {
 		}
 	}
 	table := filepath.Join(t.TempDir(), "marks.csv")
-	cmd := exec.Command("/proc/self/exe", "-labs="+dir, "-csv="+table)
-	cmd.Env = append(os.Environ(), builtVariable+"="+built)
-	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, text)
+	if status, text := grader("-labs="+dir, "-csv="+table); status != allPassed {
+		t.Fatalf("status %d\n%s", status, text)
 	}
 	text, err := os.ReadFile(table)
 	if err != nil {

@@ -111,11 +111,8 @@ func (s *session) comesRound(name string, asleep bool) (bool, string, error) {
 }
 
 // processorTime is the processor time of a process so far, in units of 10 ms.
-// See proc_pid_stat(5).
 func processorTime(pid int) int {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
+	fields := statFields(fmt.Sprintf("/proc/%d/stat", pid))
 	if len(fields) < 13 {
 		return 0
 	}

@@ -170,9 +170,9 @@ func lookLines(s *session, p *process, args []string) (bool, string, error) {
 func (p *player) cnt() *int32 { return (*int32)(unsafe.Pointer(&p.mem[0])) }
 
 func (p *player) semop(key string, number, n int) error {
-	k, err := strconv.ParseUint(key, 0, 32)
+	id, _, err := findSemaphores(key)
 	if err == nil {
-		err = semopRetry(semget(int(k), 0, 0), number, n, 0)
+		err = semopRetry(id, number, n, 0)
 	}
 	return err
 }
@@ -240,32 +240,29 @@ func (p *player) sendEnd(args []string) error {
 
 // endRead waits for V(0), or for the end of the process that made the P(1).
 func (p *player) endRead(semkey string) error {
-	key, err := strconv.ParseUint(semkey, 0, 32)
+	id, _, err := findSemaphores(semkey)
 	if err != nil {
 		return err
 	}
-	id, done := semget(int(key), 0, 0), make(chan error, 1)
+	done, reader := make(chan error, 1), -1 // a pidfd
 	go func() { done <- p.semop(semkey, 0, -1) }()
-	var reader []unix.PollFd
 	for {
 		select {
 		case err := <-done:
 			return err
 		case <-time.After(time.Millisecond):
 		}
-		if reader == nil {
+		if reader < 0 {
 			pid := semctl(id, 1, getPID)
 			if pid == os.Getpid() || pid <= 0 {
 				continue // nobody has made the P(1), or a process unseen here
 			}
-			fd, err := unix.PidfdOpen(pid, 0)
-			if err != nil {
+			if reader, err = unix.PidfdOpen(pid, 0); err != nil {
 				return nil // it has ended
 			}
-			defer unix.Close(fd)
-			reader = []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+			defer unix.Close(reader)
 		}
-		if ended, _ := unix.Poll(reader, 0); ended > 0 {
+		if hasEnded(reader) {
 			return nil
 		}
 	}
@@ -309,11 +306,11 @@ func (p *player) receive(args []string) error {
 // another thread. So the reader gets its turn even if the writer removes the set
 // right after that.
 func (p *player) next(args []string) error {
-	key, err := strconv.ParseUint(args[0], 0, 32)
+	id, _, err := findSemaphores(args[0])
 	if err != nil {
 		return err
 	}
-	id, done := semget(int(key), 0, 0), make(chan error, 1)
+	done := make(chan error, 1)
 	go func() { done <- p.semop(args[0], 1, -1) }()
 	for semctl(id, 1, getNCnt) == 0 && len(done) == 0 { // P(1) does not wait if the writer made one V too many
 		time.Sleep(time.Millisecond)

@@ -221,11 +221,9 @@ func lookOnce(s *session, args []string) (bool, string, error) {
 
 // students are the programs of the script that are not peers.
 func (s *session) students() (all []*process) {
-	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
-		for _, p := range programs {
-			if p.told == 0 {
-				all = append(all, p)
-			}
+	for _, p := range s.programs() {
+		if p.told == 0 {
+			all = append(all, p)
 		}
 	}
 	return all
@@ -436,9 +434,7 @@ func lookRefused(s *session, args []string) (bool, string, error) {
 
 // all are the programs of the script that run or have run.
 func (s *session) all() map[string]*process {
-	all := maps.Clone(s.lab.finished)
-	maps.Copy(all, s.running)
-	return all
+	return maps.Collect(s.programs())
 }
 
 // foreignSet tells whether a peer has made the set with this key.

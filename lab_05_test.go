@@ -117,12 +117,17 @@ func (p *process) noteChildren(pids []int) {
 // childrenRun counts the noted children that still run.
 func (p *process) childrenRun() (n int64) {
 	for _, fd := range p.children {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if ended, _ := unix.Poll(fds, 0); ended <= 0 {
+		if !hasEnded(fd) {
 			n++
 		}
 	}
 	return n
+}
+
+// hasEnded tells whether the process of a pidfd has ended. See pidfd_open(2).
+func hasEnded(pidfd int) bool {
+	ended, _ := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, 0)
+	return ended > 0
 }
 
 func (p *process) forgetChildren() {

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"os"
 	"path/filepath"
@@ -425,18 +426,16 @@ func (s *session) findOffence() {
 	if run.crowded(); run.offence.seen != "" {
 		return
 	}
-	for _, programs := range []map[string]*process{s.running, run.finished} {
-		for name, p := range programs {
-			if isPeer(name) && !p.within(0) && (!runs(p.cmd.Process.Pid) || exits(p.cmd.Process.Pid)) {
-				p.within(untilTime) // so that its status is known
-			}
-			if run.crowded() { // so all processes were killed
-				return
-			}
-			if isPeer(name) && !p.signalled && slices.Contains(deadly, p.status()) {
-				run.offence = offence{s.inWords(name + " " + ending(p.status())),
-					"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
-			}
+	for name, p := range s.programs() {
+		if isPeer(name) && !p.within(0) && (!runs(p.cmd.Process.Pid) || exits(p.cmd.Process.Pid)) {
+			p.within(untilTime) // so that its status is known
+		}
+		if run.crowded() { // so all processes were killed
+			return
+		}
+		if isPeer(name) && !p.signalled && slices.Contains(deadly, p.status()) {
+			run.offence = offence{s.inWords(name + " " + ending(p.status())),
+				"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
 		}
 	}
 }
@@ -444,17 +443,13 @@ func (s *session) findOffence() {
 // isKilled tells whether a process has got SIGKILL, and has not run since. See
 // SigPnd in proc_pid_status(5).
 func isKilled(pid int) bool {
-	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	for _, m := range pendingSignals.FindAllSubmatch(text, -1) {
-		set, _ := strconv.ParseUint(string(m[1]), 16, 64)
-		if set&(1<<(unix.SIGKILL-1)) != 0 {
+	for _, pending := range []string{"SigPnd", "ShdPnd"} {
+		if set, _ := strconv.ParseUint(statusField(pid, pending), 16, 64); set&(1<<(unix.SIGKILL-1)) != 0 {
 			return true
 		}
 	}
 	return false
 }
-
-var pendingSignals = regexp.MustCompile(`(?m)^(?:SigPnd|ShdPnd):\s*([0-9a-f]+)`)
 
 // deadly are the signals that a peer does not survive.
 var deadly = []string{"KILL", "TERM", "INT", "HUP", "QUIT", "ABRT"}
@@ -518,10 +513,8 @@ func (s *session) fail(ts *testscript.TestScript, format string, args ...any) {
 // inWords replaces the names that the script gave to programs by words. The
 // student has not read the script.
 func (s *session) inWords(text string) string {
-	for _, programs := range []map[string]*process{s.running, s.lab.finished} {
-		for name := range programs {
-			text = strings.ReplaceAll(text, name, nameInWords(name))
-		}
+	for name := range s.programs() {
+		text = strings.ReplaceAll(text, name, nameInWords(name))
 	}
 	return text
 }
@@ -790,8 +783,7 @@ func isExiting(pid int) bool {
 	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	gone := 0
 	for _, task := range tasks {
-		text, _ := os.ReadFile(task)
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		fields := statFields(task)
 		if len(fields) < 7 {
 			gone++ // it has ended since
 			continue
@@ -1047,6 +1039,20 @@ func (s *session) release(ts *testscript.TestScript, args []string) {
 	}
 	if point == "" {
 		p.captured[0].releaseOutput()
+	}
+}
+
+// programs are all that the script has started and not replaced: first those whose
+// end it has waited for.
+func (s *session) programs() iter.Seq2[string, *process] {
+	return func(yield func(string, *process) bool) {
+		for _, programs := range []map[string]*process{s.lab.finished, s.running} {
+			for name, p := range programs {
+				if !yield(name, p) {
+					return
+				}
+			}
+		}
 	}
 }
 

@@ -75,7 +75,7 @@ func checkOpen(fd int, name string, size int64) error {
 
 // explain says why open(2) has failed.
 func explain(err error, name string) error {
-	path := "/dev/shm" + name
+	path, _ := Path(name)
 	var st unix.Stat_t
 	if unix.Lstat(path, &st) == nil {
 		if err := checkOwn(&st, name); err != nil {
