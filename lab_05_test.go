@@ -177,7 +177,7 @@ func lookFutex(private bool) looker {
 		count, wrong := sleepers(p, g.id)
 		if private {
 			// A program that waits in slices may be between two of them.
-			eventually(30*tick, func() bool {
+			eventually(100*tick, func() bool {
 				wrong, count = sleepers(p, g.id)
 				return count > 0
 			})
