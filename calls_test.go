@@ -381,15 +381,15 @@ func (c call) removes() bool {
 		c.nr == unix.SYS_SEMCTL && c.args[2]&0xff == unix.IPC_RMID
 }
 
-// A fate says what happens at a call. The zero fate lets it be made as usual.
-type fate struct {
+// An outcome says what happens at a call. The zero outcome lets it be made as usual.
+type outcome struct {
 	kill  bool          // the process is killed
 	pause time.Duration // the call is made after a pause
 	stop  bool          // the process is stopped during the pause
 	err   unix.Errno    // the call fails with this error
 }
 
-func (f fate) String() string {
+func (f outcome) String() string {
 	switch {
 	case f.kill:
 		return "killed"
@@ -403,10 +403,10 @@ func (f fate) String() string {
 	return "as usual"
 }
 
-// watch asks oracle about each call of a program, one call after the other. Call
+// watch asks decide what happens at each call of a program, one call after the other. Call
 // watch before cmd.Start, and the function that it returns after cmd.Start. The
 // channel gone is closed when the program has ended, and all that it started.
-func watch(cmd *exec.Cmd, oracle func(call) fate) (started func() (gone chan struct{}), err error) {
+func watch(cmd *exec.Cmd, decide func(call) outcome) (started func() (gone chan struct{}), err error) {
 	socket, err := askedBy(cmd) // its file 3
 	if err != nil {
 		return nil, err
@@ -419,20 +419,20 @@ func watch(cmd *exec.Cmd, oracle func(call) fate) (started func() (gone chan str
 		go func() {
 			defer close(gone)
 			if l, err := listen(socket); err == nil {
-				l.answer(func(c call) { c.meet(oracle) })
+				l.answer(func(c call) { c.answer(decide) })
 			}
 		}()
 		return gone
 	}, nil
 }
 
-// meet asks oracle about a call, and does what it says.
-func (c call) meet(oracle func(call) fate) {
+// answer asks decide what happens at a call, and lets it happen.
+func (c call) answer(decide func(call) outcome) {
 	if !c.worthwhile() {
 		c.goOn()
 		return
 	}
-	switch f := oracle(c); {
+	switch f := decide(c); {
 	case f.kill:
 		unix.Kill(c.process(), unix.SIGKILL)
 	case f.err != 0:

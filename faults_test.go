@@ -67,7 +67,7 @@ func faults() []fault {
 		}
 		all = append(all, fault{"output/" + p.name, "", func(x *experiment) { noOutput(x, p) }},
 			fault{"few-rights/" + p.name, "setpriv", func(x *experiment) {
-				x.suffer(p, []point{{side: both, name: "few rights", change: withFewRights}})
+				x.causeAtEach(p, []point{{side: both, name: "few rights", change: withFewRights}})
 			}})
 		if p.b != "" {
 			all = append(all, fault{"pid-namespaces/" + p.name, "pidns",
@@ -284,15 +284,15 @@ const both = 2
 // A point is where the test does something to a program of a pair: at its n-th
 // call of this name, or at its start.
 type point struct {
-	side   int // 0 for a, 1 for b, or both
-	name   string
-	n      int
-	fate   fate
-	change func(*exec.Cmd)
+	side    int // 0 for a, 1 for b, or both
+	name    string
+	n       int
+	outcome outcome
+	change  func(*exec.Cmd)
 }
 
 func (p point) String() string {
-	return fmt.Sprintf("%s, %s %d: %v", []string{"a", "b", "both"}[p.side], p.name, p.n, p.fate)
+	return fmt.Sprintf("%s, %s %d: %v", []string{"a", "b", "both"}[p.side], p.name, p.n, p.outcome)
 }
 
 // find finds a program by LESSON/PROGRAM.
@@ -433,11 +433,11 @@ func (t *trial) startSide(side int, command string) (*process, error) {
 		if t.at.change != nil {
 			t.at.change(cmd)
 		} else if t.at.side != both {
-			started, err = watch(cmd, func(c call) (f fate) {
+			started, err = watch(cmd, func(c call) (f outcome) {
 				name := watched[c.nr].name
 				if t.calls[name]++; name == t.at.name && t.calls[name] == t.at.n {
 					t.removes = c.removes()
-					return t.at.fate
+					return t.at.outcome
 				}
 				return f
 			})
@@ -499,20 +499,20 @@ func (t *trial) end() {
 	}
 }
 
-// suffer runs the pair once for each point, with the fault at that point, and
+// causeAtEach runs the pair once for each point, with the fault at that point, and
 // then once more without a fault.
-func (x *experiment) suffer(p pair, points []point) {
+func (x *experiment) causeAtEach(p pair, points []point) {
 	each(x, points, func(at point) error {
 		flags := ""
-		if at.fate.pause > 0 {
+		if at.outcome.pause > 0 {
 			flags = p.slow
 		}
 		t, err := x.begin(p, at, flags)
 		if err == nil {
-			err = t.cope()
+			err = t.endsWell()
 		}
 		t.end()
-		if err == nil && at.side != both && at.fate.pause == 0 {
+		if err == nil && at.side != both && at.outcome.pause == 0 {
 			err = x.nextRun(p)
 		}
 		if err != nil {
@@ -543,21 +543,21 @@ func (x *experiment) nextRun(p pair) error {
 	return nil
 }
 
-// cope checks that no program hangs, panics, or leaves an object.
-func (t *trial) cope() error {
-	if t.at.fate.pause > 0 || t.at.fate.err == unix.EINTR || t.at.side == both {
+// endsWell checks that no program hangs, panics, or leaves an object.
+func (t *trial) endsWell() error {
+	if t.at.outcome.pause > 0 || t.at.outcome.err == unix.EINTR || t.at.side == both {
 		return t.asUsual()
 	}
 	victim, other := t.runs[t.at.side], t.runs[1-t.at.side]
 	statuses := []string{"0", "1"}
-	if t.at.fate.kill {
+	if t.at.outcome.kill {
 		statuses = append(statuses, "KILL")
 	}
 	eventually(patience, func() bool {
 		return victim.within(0) || other != nil && other.within(0)
 	})
 	if !victim.within(slack) {
-		if t.at.fate.kill || other == nil {
+		if t.at.outcome.kill || other == nil {
 			return fmt.Errorf("hangs: %v", victim)
 		}
 		// The victim has started again, and the other one's object is gone.
@@ -572,7 +572,7 @@ func (t *trial) cope() error {
 	if t.gone != nil && !eventually(slack, func() bool { return closed(t.gone) }) {
 		return fmt.Errorf("a child of it still runs: %v", victim)
 	}
-	if left := objects(); haveWorlds && len(left) > 0 && !t.at.fate.kill && !t.removes && t.after == "" {
+	if left := objects(); haveWorlds && len(left) > 0 && !t.at.outcome.kill && !t.removes && t.after == "" {
 		return fmt.Errorf("left behind: %v\n%v\n%v", left, victim, other)
 	}
 	if t.cure {
@@ -623,23 +623,23 @@ func (t *trial) outlives(victim, other *process) error {
 
 // A kind is a kind of fault at a call.
 type kind struct {
-	name  string
-	fates func(name string) []fate // for a call of this name
-	few   int                      // with -long, at so many calls of the same name
-	short int                      // without -long, at so many points
+	name     string
+	outcomes func(name string) []outcome // for a call of this name
+	few      int                         // with -long, at so many calls of the same name
+	short    int                         // without -long, at so many points
 }
 
 func kinds() []kind {
-	always := func(f fate) func(string) []fate { return func(string) []fate { return []fate{f} } }
+	always := func(f outcome) func(string) []outcome { return func(string) []outcome { return []outcome{f} } }
 	return []kind{
-		{"killed", always(fate{kill: true}), 100, 1},
-		{"delayed", always(fate{pause: time.Second}), 3, 1},
-		{"stopped", always(fate{pause: 3 * time.Second, stop: true}), 2, 1},
-		{"failing", func(name string) (all []fate) {
+		{"killed", always(outcome{kill: true}), 100, 1},
+		{"delayed", always(outcome{pause: time.Second}), 3, 1},
+		{"stopped", always(outcome{pause: 3 * time.Second, stop: true}), 2, 1},
+		{"failing", func(name string) (all []outcome) {
 			for _, call := range watched {
 				for _, err := range call.errors {
 					if call.name == name {
-						all = append(all, fate{err: err})
+						all = append(all, outcome{err: err})
 					}
 				}
 			}
@@ -671,8 +671,8 @@ func atCalls(x *experiment, p pair, k kind) {
 			}
 			for name, n := range t.calls {
 				for i := range min(n, k.few) {
-					for _, f := range k.fates(name) {
-						points = append(points, point{side: side, name: name, n: i + 1, fate: f})
+					for _, f := range k.outcomes(name) {
+						points = append(points, point{side: side, name: name, n: i + 1, outcome: f})
 					}
 				}
 			}
@@ -695,7 +695,7 @@ func atCalls(x *experiment, p pair, k kind) {
 	for i := range few { // at equal distances
 		points[i] = points[(2*i+1)*len(points)/(2*few)]
 	}
-	x.suffer(p, points[:few])
+	x.causeAtEach(p, points[:few])
 }
 
 // noOutput runs a pair whose output nobody reads, or whose standard output or
@@ -720,7 +720,7 @@ func noOutput(x *experiment, p pair) {
 			}
 		}
 	}
-	x.suffer(p, points)
+	x.causeAtEach(p, points)
 }
 
 // inShell starts a program through a shell script.
@@ -741,7 +741,7 @@ func withFewRights(cmd *exec.Cmd) {
 // both have the pid 1. Then it does so once more, and kills the first.
 func pidNamespaces(x *experiment, p pair) {
 	at := point{side: both, name: "own PID namespaces", change: inPIDNamespace}
-	x.suffer(p, []point{at})
+	x.causeAtEach(p, []point{at})
 	if p.name == "02-main-reader" || p.name == "04-posix" {
 		return // these two do not notice that a peer was killed
 	}

@@ -438,7 +438,7 @@ func TestExits(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, pid := range map[string]int{"this process": os.Getpid(), "a zombie": cmd.Process.Pid, "no process": 1 << 22} {
-		if exits(pid) {
+		if willEnd(pid) {
 			t.Errorf("%s (%d) is on the way to its end", what, pid)
 		}
 	}

@@ -427,7 +427,7 @@ func (s *session) findOffence() {
 		return
 	}
 	for name, p := range s.programs() {
-		if isPeer(name) && !p.within(0) && (!runs(p.cmd.Process.Pid) || exits(p.cmd.Process.Pid)) {
+		if isPeer(name) && !p.within(0) && (!runs(p.cmd.Process.Pid) || willEnd(p.cmd.Process.Pid)) {
 			p.within(untilTime) // so that its status is known
 		}
 		if run.crowded() { // so all processes were killed
@@ -733,10 +733,10 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	s.running[name] = p
 }
 
-// whole looks again and again until something is so, or patience or the script's
+// waitUntil looks again and again until something is so, or patience or the script's
 // time has run out. While the kernel takes a program apart, its time does not run
 // out.
-func (s *session) whole(patience time.Duration, seen func() bool) bool {
+func (s *session) waitUntil(patience time.Duration, seen func() bool) bool {
 	run := s.lab
 	patience = min(patience, run.left)
 	for exit := run.script.ending; ; {
@@ -767,15 +767,15 @@ func (s *session) whole(patience time.Duration, seen func() bool) bool {
 // synchronize_rcu_expedited in the kernel's namespace_unlock.
 func (s *session) exiting() bool {
 	for _, p := range s.running {
-		if !p.within(0) && slices.ContainsFunc(tree(p.cmd.Process.Pid), exits) {
+		if !p.within(0) && slices.ContainsFunc(tree(p.cmd.Process.Pid), willEnd) {
 			return true
 		}
 	}
 	return false
 }
 
-// exits tells whether a process will have ended, however long that takes.
-func exits(pid int) bool { return isExiting(pid) || runs(pid) && isKilled(pid) }
+// willEnd tells whether a process will have ended, however long that takes.
+func willEnd(pid int) bool { return isExiting(pid) || runs(pid) && isKilled(pid) }
 
 // isExiting tells whether all threads of a process have begun to exit, and it has
 // not become a zombie. See proc_pid_stat(5).
@@ -809,7 +809,7 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 		within, err = time.ParseDuration(args[2])
 		ts.Check(err)
 	}
-	if !s.whole(within, func() bool { return p.within(0) }) {
+	if !s.waitUntil(within, func() bool { return p.within(0) }) {
 		s.lab.hangs = !isPeer(args[0])
 		s.fail(ts, "%s is still running%s; %s", args[0], s.doing(p), s.lastWords(p))
 	}
@@ -1085,7 +1085,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		limit, args = patience, args[1:]
 	}
 	alone := 0 // for how many ticks only peers have run
-	ok := s.whole(patience, func() bool {
+	ok := s.waitUntil(patience, func() bool {
 		if alone++; !s.allEnded() {
 			alone = 0
 		}

@@ -83,7 +83,7 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		return
 	}
 	alone := 0 // for how many ticks no other program has run
-	if !s.whole(s.lab.left, func() bool {
+	if !s.waitUntil(s.lab.left, func() bool {
 		if alone++; !s.allEnded() || words[0] == "pause" {
 			alone = 0
 		}

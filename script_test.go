@@ -512,7 +512,7 @@ var canAsk = sync.OnceValue(func() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), scriptTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "true")
-	started, err := watch(cmd, func(call) fate { return fate{} })
+	started, err := watch(cmd, func(call) outcome { return outcome{} })
 	if err == nil {
 		err = cmd.Start()
 		started()

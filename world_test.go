@@ -337,7 +337,7 @@ func runTests(m *testing.M) int {
 		err = errors.Join(err, e)
 	}
 	if err == nil {
-		err = installDisguises()
+		err = installOtherPrograms()
 	}
 	if err == nil && !haveWorlds { // copies of this suite take turns
 		err = lockMachine()
@@ -411,7 +411,7 @@ func raceEnabled() bool {
 
 // This test binary is also these small programs, if it is started under their
 // names. They are on every script's PATH.
-var disguises = map[string]func(args []string) error{
+var otherPrograms = map[string]func(args []string) error{
 	"forbid-locks": forbidLocks,
 	"futex":        futex,
 	"hold":         hold,
@@ -423,7 +423,7 @@ var disguises = map[string]func(args []string) error{
 }
 
 func init() {
-	if do := disguises[filepath.Base(os.Args[0])]; do != nil {
+	if do := otherPrograms[filepath.Base(os.Args[0])]; do != nil {
 		if err := do(os.Args[1:]); err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", os.Args[0], err)
 			os.Exit(1)
@@ -505,12 +505,12 @@ func lockPage([]string) error {
 	return err
 }
 
-// installDisguises copies this binary to a directory that a sandbox can see, too.
-func installDisguises() error {
+// installOtherPrograms copies this binary to a directory that a sandbox can see, too.
+func installOtherPrograms() error {
 	binary, err := os.ReadFile("/proc/self/exe")
-	err = errors.Join(err, os.WriteFile(filepath.Join(built, "disguise"), binary, 0o755))
-	for name := range disguises {
-		err = errors.Join(err, os.Symlink("disguise", filepath.Join(built, name)))
+	err = errors.Join(err, os.WriteFile(filepath.Join(built, "test-binary"), binary, 0o755))
+	for name := range otherPrograms {
+		err = errors.Join(err, os.Symlink("test-binary", filepath.Join(built, name)))
 	}
 	return err
 }
