@@ -186,7 +186,7 @@ func commands() map[string]command {
 		"status": {"status STATUS PROGRAM [ARG...]", 2, (*session).status},
 		"until": {"until segment KEY exists|gone|attached N, until semaphores KEY exists, " +
 			"until file FILE exists|gone, " +
-			"until NAME prints TEXT|waits|looks|stands|ends", 2, (*session).until},
+			"until NAME prints TEXT|waits|looks|stays-asleep|ends", 2, (*session).until},
 		"segment": {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...",
 			2, (*session).segment},
 		"semaphores": {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY",
@@ -397,7 +397,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 			}
 			return count == 11
 		}
-	case "stands": // it has not been woken up for a while
+	case "stays-asleep": // it has not been woken up for a while
 		return func() bool {
 			now := switches(pid)
 			if count++; now != last || !idle(pid, "ST") { // it runs, or has not run yet
@@ -406,7 +406,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 			return count == 20
 		}
 	}
-	ts.Fatalf("until NAME prints, waits, looks, stands or ends, not %s", what)
+	ts.Fatalf("until NAME prints, waits, looks, stays-asleep or ends, not %s", what)
 	return nil
 }
 

@@ -415,18 +415,19 @@ func TestGraderTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := string(text)
-	// A program that always fails does refuse a bad list.
+	// A program that always fails does refuse a bad list. A remark may say what this
+	// machine does not allow.
 	if want := regexp.MustCompile(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
-fails,(\d+),0,0,(\d+),(\d+),100,
+fails,(\d+),0,0,(\d+),(\d+),100,.*
 none,0,0,0,0,0,100,.*
 $`).FindStringSubmatch(got); want == nil || want[1] == "0" || want[1] != want[2] || want[1] != want[3] {
 		t.Errorf("the table is\n%s", got)
 	}
 }
 
-// TestExits shows which processes are not on the way to their end: one that runs,
+// TestWillEnd shows which processes are not on the way to their end: one that runs,
 // one that has ended, and a zombie.
-func TestExits(t *testing.T) {
+func TestWillEnd(t *testing.T) {
 	cmd := exec.Command("sleep", "1000") // SIGKILL stays in the ShdPnd of a zombie
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
