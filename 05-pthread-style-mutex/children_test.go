@@ -5,6 +5,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"strconv"
 	"testing"
 	"time"
 
@@ -101,6 +102,18 @@ func TestRuns(t *testing.T) {
 	if !runs(me) || runs(0) || runs(-1) || runs(nobody) {
 		t.Error("this process does not run, or a pid that nobody has does")
 	}
+	// The pid of a killed process may be the number of a thread by now.
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil || len(threads) < 2 {
+		t.Fatalf("%d threads, and %v", len(threads), err)
+	}
+	for _, thread := range threads {
+		tid, _ := strconv.Atoi(thread.Name())
+		if tid != os.Getpid() && runs(int32(tid)) {
+			t.Errorf("thread %d counts as a process", tid)
+		}
+	}
+
 	// It leaves no descriptor open, however often it is called.
 	before, _ := os.ReadDir("/proc/self/fd")
 	for range 10 {

@@ -145,7 +145,9 @@ func Removed(err error) bool { return err == unix.EINVAL || err == unix.EIDRM }
 // finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
 func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
-	if err != nil { // no such process, or the call is forbidden: ask kill
+	if err == unix.EINVAL || err == unix.ENOENT {
+		return false // pid 0, or a number that only a thread has
+	} else if err != nil { // no such process, or the call is forbidden: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)

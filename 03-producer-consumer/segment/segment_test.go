@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -41,6 +42,18 @@ func TestRuns(t *testing.T) {
 	cmd.Wait()
 	if Runs(pid) {
 		t.Error("a process that is gone runs")
+	}
+
+	// The pid of a killed process may be the number of a thread by now.
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil || len(threads) < 2 {
+		t.Fatalf("%d threads, and %v", len(threads), err)
+	}
+	for _, thread := range threads {
+		tid, _ := strconv.Atoi(thread.Name())
+		if tid != os.Getpid() && Runs(int32(tid)) {
+			t.Errorf("thread %d counts as a process", tid)
+		}
 	}
 
 	// It leaves no descriptor open, however often it is called.
