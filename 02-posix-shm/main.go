@@ -68,8 +68,8 @@ func run(ctx context.Context) (err error) {
 	fd, err := unix.Open(path, flags, 0o600)
 	for err == unix.EEXIST || err == unix.EINTR {
 		// EEXIST: there is one already. If a killed program left it, remove it
-		// and try again. EINTR: a signal has interrupted the call. Try again,
-		// even if there is nothing to remove.
+		// and try again. EINTR: a signal has interrupted the call. Then there
+		// may be nothing to remove, and that is no error.
 		if err := object.RemoveLeftover(ctx, *name, size); err != nil {
 			return err
 		}

@@ -79,12 +79,12 @@ func main() {
 
 func run(ctx context.Context) error {
 	chosen, ok := mechanisms[*syncBy]
-	if *key == 0 {
+	if !ok {
+		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *syncBy)
+	} else if *key == 0 {
 		*key = chosen.key
 	}
 	switch {
-	case !ok:
-		return fmt.Errorf("-sync %s: want sysv, posix, atomic or none", *syncBy)
 	case min(*key, *semKey) < 1, max(*key, *semKey) > 0xffffffff:
 		return fmt.Errorf("-key %d or -semkey %d is out of range: 1 to "+
 			"0xffffffff", *key, *semKey)

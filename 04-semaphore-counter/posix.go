@@ -119,14 +119,14 @@ func (p *posix) lock(ctx context.Context) (err error) {
 
 func (p *posix) tryLock() error {
 	var st unix.Stat_t
-	err := unix.Fstat(int(p.file.Fd()), &st)
-	state := p.state.Load()
-	switch value := uint32(state); {
-	case err != nil:
+	if err := unix.Fstat(int(p.file.Fd()), &st); err != nil {
 		return fmt.Errorf("fstat %s: %w", *name, err)
-	case st.Nlink == 0:
+	} else if st.Nlink == 0 {
 		return fmt.Errorf("sem_wait %s: %w: somebody removed it", *name,
 			unix.EIDRM)
+	}
+	state := p.state.Load()
+	switch value := uint32(state); {
 	case value > 1:
 		return fmt.Errorf("%s lets %d processes in at once"+cure, *name, value)
 	case value == 1:

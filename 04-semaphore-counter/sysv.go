@@ -36,19 +36,13 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 	for {
 		semid, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 		if err == nil { // this process has created the set
-			// Add 1 with semop, not with SETVAL. semop also sets sem_otime,
-			// so the others see that the set is ready. Without SEM_UNDO the
-			// set stays unlocked when this process ends.
-			if err = semop(semid, +1, 0); err == nil {
-				return &sysv{t, semid}, nil
-			} else if !removed(err) {
-				semctl(semid, unix.IPC_RMID, nil)
-				return nil, fmt.Errorf("semop set %d: %w", semid, err)
+			if err = unlockFirst(semid); !removed(err) {
+				return &sysv{t, semid}, err
 			}
-		} else if err != unix.EEXIST { // the kernel refuses to create a set
-			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
-		} else if semid, err = findSet(); err == nil { // it is ready
-			return &sysv{t, semid}, nil
+		} else if err == unix.EEXIST { // another process has created it
+			if semid, err = findSet(); err == nil {
+				return &sysv{t, semid}, nil
+			}
 		}
 		switch {
 		case err == unix.ENOENT || removed(err):
@@ -68,6 +62,18 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// unlockFirst unlocks a new set. It adds 1 with semop, not with SETVAL. semop
+// also sets sem_otime, so the others see that the set is ready. Without
+// SEM_UNDO the set stays unlocked when this process ends.
+func unlockFirst(semid int) error {
+	err := semop(semid, +1, 0)
+	if err != nil && !removed(err) {
+		semctl(semid, unix.IPC_RMID, nil)
+		err = fmt.Errorf("semop set %d: %w", semid, err)
+	}
+	return err
 }
 
 // findSet finds the set of -semkey. EAGAIN means that the set is not ready: it

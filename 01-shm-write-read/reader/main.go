@@ -105,7 +105,8 @@ func transfer(ctx context.Context, shared *segment.Shared, shmid int,
 			return err
 		case text == "":
 		case !whole: // after a second of that, or at the end, say it once
-			if mixed++; mixed == 100 || complete && mixed < 100 {
+			mixed++
+			if mixed == 100 || (complete && mixed < 100) {
 				log.Printf("no block of one character: the segment holds "+
 					"%.20q", text)
 			}

@@ -62,7 +62,8 @@ func run(ctx context.Context) error {
 	shmid, err := unix.SysvShmGet(*key, segment.Size, create)
 	created := true
 	for err == unix.EEXIST {
-		// There is one already. If a killed writer left it, remove it.
+		// There is one already. If a killed writer left it, remove it, and
+		// create a new one. Any other error ends this loop.
 		err = segment.RemoveLeftover(ctx, *key)
 		if err == nil {
 			shmid, err = unix.SysvShmGet(*key, segment.Size, create)
@@ -86,7 +87,8 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("shmat segment %d: %w", shmid, err)
 	}
 
-	// From now on it is memory like any other. Is this the only writer?
+	// From now on it is memory like any other. If a C reader created it, two
+	// writers may have opened it. Claim lets only one of them go on.
 	shared := segment.View(mem)
 	if !shared.Claim(ctx, created) {
 		unix.SysvShmDetach(mem)

@@ -55,13 +55,13 @@ func run(ctx context.Context) (err error) {
 	// Create the object, or open it if there is one. Then lock it: as long as
 	// one process has the lock, no other comes or goes.
 	const flags = unix.O_CREAT | unix.O_RDWR | object.Careful
-	var fd int
-	for {
+	fd := -1
+	for err = unix.EAGAIN; err == unix.EAGAIN; { // not now: open it again
 		fd, err = unix.Open(path, flags, 0o600)
-		err = lock(ctx, fd, object.Check(fd, err, *name, size))
-		if err != unix.EAGAIN { // EAGAIN: not now, open it again
-			break
+		if err = object.Check(fd, err, *name, size); err == nil {
+			err = lock(fd)
 		}
+		err = pause(ctx, err)
 	}
 	if err == unix.ENOENT { // there is no /dev/shm
 		return fmt.Errorf("shm_open %s: %w"+object.Cure, *name, err)
@@ -110,7 +110,7 @@ func run(ctx context.Context) (err error) {
 	defer unix.Munmap(mem)
 
 	// Initialise it if this is the first process.
-	shared := (*shared)(unsafe.Pointer((*[size]byte)(mem)))
+	shared := (*layout)(unsafe.Pointer((*[size]byte)(mem)))
 	first, err := isFirst(shared, fd)
 	if err != nil {
 		return err

@@ -17,28 +17,33 @@ import (
 
 const size = 1048576 // bytes of the object
 
-// shared is the layout of the object.
-type shared struct {
+// A layout is laid over the mapped object.
+type layout struct {
 	Size  atomic.Uint64   // offset 0
 	Count atomic.Int32    // offset 8: process_count
 	Data  [size - 12]byte // offset 12: text, ends with NUL
 }
 
-// lock locks the object that open(2) has opened, unless open has failed with
-// err. EAGAIN means: open it again. A process keeps the object closed while it
-// waits for the lock. Otherwise the last process would never be alone.
-func lock(ctx context.Context, fd int, err error) error {
-	if err == nil {
-		err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil && object.HasName(fd) {
-			return nil
-		}
-		unix.Close(fd)
-		if err != nil && err != unix.EAGAIN && err != unix.EINTR {
-			return fmt.Errorf("flock %s: %w", *name, err)
-		}
-		err = unix.EAGAIN // another has the lock, or has removed the object
+// lock locks the object. If another process has the lock, or has removed the
+// object, the error is EAGAIN: open it again. A process keeps the object closed
+// while it waits for the lock. Otherwise the last process would never be alone.
+func lock(fd int) error {
+	err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil && object.HasName(fd) {
+		return nil
 	}
+	unix.Close(fd)
+	if err == nil || err == unix.EINTR {
+		err = unix.EAGAIN
+	} else if err != unix.EAGAIN {
+		err = fmt.Errorf("flock %s: %w", *name, err)
+	}
+	return err
+}
+
+// pause waits for a short random time if err is EAGAIN. It returns err, or the
+// signal that has ended ctx.
+func pause(ctx context.Context, err error) error {
 	if err != unix.EAGAIN {
 		return err
 	}
@@ -52,7 +57,7 @@ func lock(ctx context.Context, fd int, err error) error {
 
 // isFirst tells whether no other process has the object. If the count is above
 // 0 all the same, some processes were killed.
-func isFirst(shared *shared, fd int) (bool, error) {
+func isFirst(shared *layout, fd int) (bool, error) {
 	n := shared.Count.Load()
 	if n == 0 {
 		return true, nil

@@ -55,8 +55,10 @@ func removeUnused(fd int, name, path string, late bool) error {
 		return err
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Nlink == 0 {
-		return err // it has no name any more
+	if err := unix.Fstat(fd, &st); err != nil {
+		return fmt.Errorf("fstat %s: %w", name, err)
+	} else if st.Nlink == 0 {
+		return nil // somebody else has removed it
 	}
 	if st.Size == 0 && !late {
 		return unix.EAGAIN // it is being created

@@ -81,7 +81,7 @@ func run(ctx context.Context) (err error) {
 	text := ""
 	for {
 		alone := object.Lease(fd, *name) == nil
-		object.GiveBack(fd)
+		object.GiveBack(fd) // does nothing if there is no lease
 		line, _, _ := bytes.Cut(bytes.Clone(mem), []byte{0})
 		if text = string(line); text != "" {
 			break

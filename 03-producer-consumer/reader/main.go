@@ -80,7 +80,7 @@ func run(ctx context.Context) error {
 		semid, err = transfer.Semget(*semKey, 2, 0)
 	}
 	if segment.Gone(shmid, writer) || !segment.OnlyTwo(shmid) {
-		// The writer has ended. Or another reader came: both step back.
+		// The writer has ended, perhaps before semget. Or another reader came.
 		unix.SysvShmDetach(mem)
 		time.Sleep(rand.N(5 * segment.PollInterval))
 		return run(ctx)

@@ -147,7 +147,7 @@ func Runs(pid int32) bool {
 	fd, err := unix.PidfdOpen(int(pid), 0)
 	if err == unix.EINVAL || err == unix.ENOENT {
 		return false // pid 0, or a number that only a thread has
-	} else if err != nil { // no such process, or the call is forbidden: ask kill
+	} else if err != nil { // no such process, or it is forbidden: ask kill
 		return pid > 0 && unix.Kill(int(pid), 0) != unix.ESRCH
 	}
 	defer unix.Close(fd)

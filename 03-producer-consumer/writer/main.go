@@ -73,8 +73,8 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("semget, semctl key %#x: %w", uint32(*semKey), err)
 	}
 
-	// Attach the segment. It comes last: a reader that sees an attached
-	// segment must not find the semaphores of a killed writer.
+	// Attach the segment last. Our reader waits until it is attached. So the
+	// reader finds the new semaphores, and not those of a killed writer.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	if err != nil {
 		remove(shmid, semid)
@@ -82,7 +82,7 @@ func run(ctx context.Context) error {
 	}
 
 	shared := transfer.View(mem)
-	err = send(shared, semid, &reader{ctx: ctx, shmid: shmid, semid: semid})
+	err = send(shared, semid, &peer{ctx: ctx, shmid: shmid, semid: semid})
 	if err != nil {
 		// Our reader notices that the semaphores are gone. The tutorial's
 		// reader looks only at cnt: 0 tells it that this is the end.
@@ -100,24 +100,24 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// send transfers its input, in blocks as they come. For reader see reader.go.
-func send(shared *transfer.Shared, semid int, reader *reader) error {
+// send transfers its input, in blocks as they come. For peer see peer.go.
+func send(shared *transfer.Shared, semid int, peer *peer) error {
 	transfer.TwoProcessors() // for speed, as is 64<<10: see speed.go
-	stdin := bufio.NewReaderSize(stdin{reader.check}, 64<<10)
+	input := bufio.NewReaderSize(stdin{peer.check}, 64<<10)
 	for turn, done := 1, false; ; turn++ {
 		// P: wait until we may write. At the end, until all has been read.
-		err := transfer.Semop(semid, transfer.Write, -1, reader.look)
+		err := transfer.Semop(semid, transfer.Write, -1, peer.look)
 		if err == nil && (transfer.NowAndThen(turn) || done) { // speed.go
-			err = reader.meet() // is it still the same reader?
+			err = peer.meet() // is it still the same reader?
 		}
 		if err != nil || done {
 			return err
 		}
 
-		// Fill the buffer.
-		n, err := stdin.Read(shared.Buf[:])
+		// Fill the buffer. At the end n is 0, and cnt 0 tells the reader so.
+		n, err := input.Read(shared.Buf[:])
 		if done = err == io.EOF; done {
-			err = reader.check() // does the reader still run?
+			err = peer.check() // does the reader still run?
 		}
 		if err != nil {
 			n = -1
@@ -125,7 +125,7 @@ func send(shared *transfer.Shared, semid int, reader *reader) error {
 		shared.Cnt.Store(int32(n))
 
 		// V: the reader may read.
-		e := transfer.Semop(semid, transfer.Read, +1, reader.check)
+		e := transfer.Semop(semid, transfer.Read, +1, peer.check)
 		if err = errors.Join(err, e); err != nil {
 			return err
 		}
