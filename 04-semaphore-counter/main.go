@@ -101,7 +101,7 @@ func run(ctx context.Context) error {
 	// for the processes that come later.
 	shmid, err := unix.SysvShmGet(*key, size, unix.IPC_CREAT|0o600)
 	if shmid, err = examine(shmid, err); err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Attach it, at an address that the kernel chooses.

@@ -73,7 +73,7 @@ func openSemaphore() (*os.File, error) {
 	case err != nil:
 		return nil, err
 	case int(st.Uid) != os.Geteuid():
-		return nil, fmt.Errorf("%w: it is another user's\n"+
+		return nil, fmt.Errorf("%v: it is another user's\n"+
 			"choose another name with -name", unix.EPERM)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != semSize:
 		return nil, fmt.Errorf("%s is no semaphore\nremove it, or choose "+

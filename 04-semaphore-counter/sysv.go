@@ -48,7 +48,7 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 		case err == unix.ENOENT || removed(err):
 			// Somebody has removed the set between two of our calls.
 		case err != unix.EAGAIN:
-			return nil, fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
+			return nil, fmt.Errorf("semget key %#x: %w", *semKey, err)
 		case semid != unready: // seen for the first time: 2 s from now
 			unready, start = semid, time.Now()
 		case time.Since(start) > 2*time.Second:
@@ -89,10 +89,10 @@ func findSet() (semid int, err error) {
 	_, more := semget(2, 0)
 	switch {
 	case err == unix.EACCES || err == nil && int(ds.UID) != os.Geteuid():
-		err = fmt.Errorf("%w: it is another user's\n"+
+		err = fmt.Errorf("%v: it is another user's\n"+
 			"choose another key with -semkey", unix.EEXIST)
 	case err == nil && more == nil:
-		err = fmt.Errorf("%w: it has more than one semaphore\n"+
+		err = fmt.Errorf("%v: it has more than one semaphore\n"+
 			"choose another key with -semkey", unix.EEXIST)
 	case err == nil && value == 0 && ds.Otime == 0:
 		err = unix.EAGAIN
@@ -134,8 +134,7 @@ func removeSysV() error {
 	if err == nil || err == unix.EAGAIN {
 		_, err = semctl(semid, unix.IPC_RMID, nil)
 	}
-	return removal(fmt.Sprintf("semaphore set of key %#x", uint32(*semKey)),
-		err)
+	return removal(fmt.Sprintf("semaphore set of key %#x", *semKey), err)
 }
 
 // golang.org/x/sys/unix has the numbers of the system calls for semaphores, but

@@ -56,10 +56,10 @@ func (t *table) next() (int32, error) {
 	n := t.Count.Load()
 	if n < 0 || n > lines {
 		return 0, fmt.Errorf("key %#x: the count is %d, not 0 to %d"+cure,
-			uint32(*key), n, lines)
+			*key, n, lines)
 	} else if n == lines {
 		return 0, fmt.Errorf("key %#x: table full, %d processes"+cure,
-			uint32(*key), lines)
+			*key, lines)
 	}
 	return n, nil
 }
@@ -80,12 +80,12 @@ func examine(shmid int, err error) (int, error) {
 	}
 	switch {
 	case err == unix.EACCES || err == nil && int(ds.Perm.Uid) != os.Geteuid():
-		err = fmt.Errorf("%w: it is another user's\n"+
+		err = fmt.Errorf("%v: it is another user's\n"+
 			"choose another key with -key", unix.EEXIST)
 	case err == nil && ds.Segsz != size:
-		err = fmt.Errorf("%w: it has %d bytes, not %d\nchoose another key "+
+		err = fmt.Errorf("%v: it has %d bytes, not %d\nchoose another key "+
 			"with -key; ipcrm -M %#x removes it", unix.EEXIST, ds.Segsz, size,
-			uint32(*key))
+			*key)
 	}
 	return shmid, err
 }
@@ -96,7 +96,7 @@ func removeTable() error {
 	if shmid, err = examine(shmid, err); err == nil {
 		_, err = unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	}
-	return removal(fmt.Sprintf("segment of key %#x", uint32(*key)), err)
+	return removal(fmt.Sprintf("segment of key %#x", *key), err)
 }
 
 // removal reports how a removal went. If there was nothing to remove, that is

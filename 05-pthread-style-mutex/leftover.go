@@ -30,20 +30,20 @@ func removeLeftover(ctx context.Context, key int) error {
 		case err == unix.ENOENT || removed(err):
 			return nil
 		case err == unix.EACCES || err == nil && !owned:
-			return fmt.Errorf("%w: it is another user's\n"+
+			return fmt.Errorf("%v: it is another user's\n"+
 				"choose another key with -key", unix.EEXIST)
 		case err != nil:
 			return err
 		case int(ds.Segsz) != size:
-			return fmt.Errorf("%w: it has %d bytes, not %d"+cure,
-				unix.EEXIST, ds.Segsz, size, uint32(key))
+			return fmt.Errorf("%v: it has %d bytes, not %d"+cure,
+				unix.EEXIST, ds.Segsz, size, key)
 		case ds.Atime == 0 && waited < 2*time.Second:
 			// Nobody has ever attached it: it is being created. Look again.
 		case ds.Nattch > 0 && !creatorRuns && waited < 3*time.Second:
 			// The children of a killed parent are leaving. Look again.
 		case ds.Nattch > 0 || creatorRuns:
-			return fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
-				unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
+			return fmt.Errorf("%v: in use: pid %d made it, %d attached"+cure,
+				unix.EEXIST, ds.Cpid, ds.Nattch, key)
 		default:
 			log.Printf("removing segment %d, left by a killed parent, pid %d",
 				shmid, ds.Cpid)

@@ -71,7 +71,7 @@ func run(ctx context.Context) (err error) {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 	defer func() { // remove it at the end
 		_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)

@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 	// itself would leave it behind if no writer came.
 	writer, err := segment.WaitForWriter(ctx, *key)
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Find it.
@@ -60,7 +60,7 @@ func run(ctx context.Context) error {
 	if err == unix.ENOENT {
 		return run(ctx) // the writer has just ended: begin again
 	} else if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Attach it, for reading only, at an address that the kernel chooses.

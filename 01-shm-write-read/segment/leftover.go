@@ -61,8 +61,8 @@ func RemoveLeftover(ctx context.Context, key int) error {
 func InUse(key int) error {
 	_, ds, err := find(key)
 	if err == nil {
-		err = fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
-			unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
+		err = fmt.Errorf("%v: in use: pid %d made it, %d attached"+cure,
+			unix.EEXIST, ds.Cpid, ds.Nattch, key)
 	}
 	return err
 }
@@ -88,7 +88,7 @@ func WaitForWriter(ctx context.Context, key int) (pid int32, err error) {
 		case ds.Nattch > 0:
 			return 0, nil
 		case !said:
-			log.Printf("waiting for a writer on key %#x", uint32(key))
+			log.Printf("waiting for a writer on key %#x", key)
 			said = true
 		}
 		select {
@@ -118,11 +118,11 @@ func find(key int) (shmid int, ds unix.SysvShmDesc, err error) {
 	case Removed(err):
 		err = unix.ENOENT
 	case err == unix.EACCES || err == nil && int(ds.Perm.Uid) != os.Geteuid():
-		err = fmt.Errorf("%w: it is another user's\n"+
+		err = fmt.Errorf("%v: it is another user's\n"+
 			"give both programs another key with -key", unix.EEXIST)
 	case err == nil && ds.Segsz != Size:
-		err = fmt.Errorf("%w: it has %d bytes, not %d"+cure,
-			unix.EEXIST, ds.Segsz, Size, uint32(key))
+		err = fmt.Errorf("%v: it has %d bytes, not %d"+cure,
+			unix.EEXIST, ds.Segsz, Size, key)
 	}
 	return shmid, ds, err
 }

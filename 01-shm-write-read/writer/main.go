@@ -74,7 +74,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Attach it, at an address that the kernel chooses. In another process
@@ -95,8 +95,7 @@ func run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key),
-			segment.InUse(*key))
+		return fmt.Errorf("shmget key %#x: %w", *key, segment.InUse(*key))
 	}
 
 	// Transfer blocks of data into it. No system call is needed for that.

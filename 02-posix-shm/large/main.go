@@ -80,9 +80,7 @@ func run(ctx context.Context) (err error) {
 				e = fmt.Errorf("shm_unlink %s: %w", *name, e)
 			}
 		}
-		if err == nil {
-			err = e
-		}
+		err = errors.Join(err, e)
 		unix.Close(fd) // unlocks it, too
 	}()
 

@@ -37,7 +37,7 @@ func RemoveLeftover(ctx context.Context, name string, size int64) error {
 		case err != unix.EAGAIN:
 			return err
 		case late:
-			return fmt.Errorf("shm_open %s: %w: in use\nwait until it ends, "+
+			return fmt.Errorf("shm_open %s: %v: in use\nwait until it ends, "+
 				"or choose another name with -name", name, unix.EEXIST)
 		}
 		if err := pause(ctx); err != nil {

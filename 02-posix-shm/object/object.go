@@ -5,6 +5,7 @@
 package object
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -66,7 +67,7 @@ func checkOpen(fd int, name string, size int64) error {
 		return unix.EAGAIN
 	}
 	if st.Size != 0 && st.Size != size {
-		return fmt.Errorf("shm_open %s: %w: it has %d bytes, not %d\n"+
+		return fmt.Errorf("shm_open %s: %v: it has %d bytes, not %d\n"+
 			"remove /dev/shm%s, or choose another name with -name", name,
 			unix.EEXIST, st.Size, size, name)
 	}
@@ -98,7 +99,7 @@ func checkOwn(st *unix.Stat_t, name string) error {
 		return fmt.Errorf("shm_open %s: it is no shared memory object\n"+
 			"remove /dev/shm%s, or choose another name with -name", name, name)
 	} else if int(st.Uid) != os.Geteuid() {
-		return fmt.Errorf("shm_open %s: %w: it belongs to uid %d\ngive all "+
+		return fmt.Errorf("shm_open %s: %v: it belongs to uid %d\ngive all "+
 			"programs a name of your own: -name %s-%d", name, unix.EEXIST,
 			st.Uid, name, os.Geteuid())
 	}
@@ -154,8 +155,9 @@ func Fault(name string, err *error) {
 	switch fault := recover().(type) {
 	case nil:
 	case interface{ Addr() uintptr }:
-		*err = fmt.Errorf("%s: no memory behind the object: it was truncated, "+
-			"or /dev/shm is full (address %#x)", name, fault.Addr())
+		*err = errors.Join(*err, fmt.Errorf("%s: no memory behind the object: "+
+			"it was truncated, or /dev/shm is full (address %#x)", name,
+			fault.Addr()))
 	default:
 		panic(fault)
 	}

@@ -148,7 +148,7 @@ func BenchmarkFutex(b *testing.B) {
 		measure(b, func(context.Context) error {
 			n++
 			there.Store(n)
-			futexWake(there)
+			wakeOne(there)
 			sleepUntil(back, n)
 			return nil
 		})
@@ -229,7 +229,7 @@ func sleepUntil(word *atomic.Uint32, value uint32) {
 		runtime.Gosched()
 	}
 	for word.Load() != value {
-		futexWait(word, value-1, maxSleep)
+		sleepOn(word, value-1, maxSleep)
 	}
 }
 
@@ -248,6 +248,6 @@ func echoFutex(mem []byte) error {
 	for n := uint32(1); ; n++ {
 		sleepUntil(there, n)
 		back.Store(n)
-		futexWake(back)
+		wakeOne(back)
 	}
 }

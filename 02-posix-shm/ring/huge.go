@@ -39,19 +39,19 @@ func mapHuge(fd int) ([]byte, error) {
 		return nil, fmt.Errorf("mmap: %w", err)
 	}
 	at := unsafe.Add(base, hugePage-uintptr(base)%hugePage)
+	mem := unsafe.Slice((*byte)(at), hugePage)
 	_, err = unix.MmapPtr(fd, 0, at, hugePage,
 		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_FIXED)
 	if err != nil {
-		return nil, fmt.Errorf("mmap: %w", err)
-	}
-	mem := unsafe.Slice((*byte)(at), hugePage)
-	err = unix.Madvise(mem, unix.MADV_COLLAPSE)
-	if err == nil {
+		err = fmt.Errorf("mmap: %w", err)
+	} else if err = unix.Madvise(mem, unix.MADV_COLLAPSE); err != nil {
+		err = fmt.Errorf("madvise MADV_COLLAPSE: %w", err)
+	} else {
 		err = inHugePage(uintptr(at))
 	}
 	if err != nil {
 		unix.MunmapPtr(base, 2*hugePage)
-		return nil, fmt.Errorf("madvise MADV_COLLAPSE: %w", err)
+		return nil, err
 	}
 	return mem, nil
 }
@@ -62,15 +62,14 @@ func mapHuge(fd int) ([]byte, error) {
 func inHugePage(at uintptr) error {
 	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {
-		return fmt.Errorf("the kernel says yes, but this cannot be seen: %w",
-			err)
+		return fmt.Errorf("madvise worked, but this cannot be seen: %w", err)
 	}
 	_, rest, _ := strings.Cut(string(text), fmt.Sprintf("\n%x-", at))
 	_, rest, _ = strings.Cut(rest, "\nShmemPmdMapped:")
 	kB := 0
 	fmt.Sscan(rest, &kB)
 	if kB == 0 {
-		return errors.New("the kernel says yes, but does not map one")
+		return errors.New("madvise worked, but the kernel does not map one")
 	}
 	return nil
 }

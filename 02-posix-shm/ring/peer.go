@@ -17,6 +17,7 @@ import (
 // one consumer, and each learns when the other has ended.
 type Line int64
 
+// The lines of the producer's index and of the consumer's.
 const ProducerLine, ConsumerLine Line = 0, 64
 
 // Lock locks a line of the object, until this process ends. EAGAIN: another
@@ -36,9 +37,9 @@ func fcntlLock(fd, command int, line Line) (found int16, err error) {
 	return lock.Type, err
 }
 
-// A checker returns an error that says why nothing more can come from the other
-// process, or nil if something can.
-type checker interface{ Check() error }
+// A Checker returns an error that says why nothing more can come from the other
+// process, or nil if something can. A Peer is one.
+type Checker interface{ Check() error }
 
 // A Peer is the other process. Its lock and the lease tell whether it runs.
 type Peer struct {
@@ -63,7 +64,7 @@ func (s *Shared) NewPeer(fd int, name string, own Line) *Peer {
 		locks: &s.producerLocks, index: &s.ProducerIndex, met: true}
 }
 
-// Check implements checker. If no peer has come yet, it says so once.
+// Check implements Checker. If no peer has come yet, it says so once.
 func (p *Peer) Check() error {
 	// First look at what the peer has written, then ask for the lease. A peer
 	// that has written something had the object open. If the lease is granted

@@ -11,7 +11,7 @@
 // writes that flag only when it goes to sleep and when it wakes up. The other
 // line is used the same way.
 //
-// The indices count on, and wrap only at 2³². Item k is in slot k & 1023. The
+// The indices count on, and wrap only at 2³². Item k is in slot k % 1024. The
 // ring is empty if they are equal, and full if they are 1024 apart.
 package ring
 
@@ -67,7 +67,7 @@ type Producer struct {
 
 // NewProducer begins where the index stands. It knows of no room yet (limit is
 // next), so the first Push looks at the consumer's index.
-func NewProducer(ring *Shared, peer checker) *Producer {
+func NewProducer(ring *Shared, peer Checker) *Producer {
 	next := ring.ProducerIndex.Load()
 	return &Producer{ring: ring, next: next, limit: next,
 		waiter: waiter{peer: peer, spins: maxSpins}}
@@ -135,7 +135,7 @@ type Consumer struct {
 
 // NewConsumer begins where the index stands. It knows of no items yet (limit is
 // next), so the first Pop looks at the producer's index.
-func NewConsumer(ring *Shared, peer checker) *Consumer {
+func NewConsumer(ring *Shared, peer Checker) *Consumer {
 	next := ring.ConsumerIndex.Load()
 	return &Consumer{ring, next, next, waiter{peer: peer, spins: maxSpins}}
 }

@@ -21,7 +21,7 @@ const (
 
 // A waiter waits for the peer, and learns from it.
 type waiter struct {
-	peer    checker
+	peer    Checker
 	spins   int // looks before the next sleep
 	crowded int // how many calls of yield do nothing from now on
 }
@@ -59,7 +59,7 @@ func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 		waits.Store(1)
 		now := index.Load()
 		if now == old && err == nil {
-			futexWait(index, old, sleep)
+			sleepOn(index, old, sleep)
 			now = index.Load()
 		}
 		waits.Store(0)
@@ -74,23 +74,23 @@ func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 // wake wakes the process that waits for the index to move, if there is one.
 func wake(index, waits *atomic.Uint32) {
 	if waits.Load() == 1 && waits.CompareAndSwap(1, 0) {
-		futexWake(index)
+		wakeOne(index)
 	}
 }
 
-// futexWait sleeps as long as *word is value, until futexWake wakes it, and at
-// most for d. It may return for no reason: look at the word again. See
-// futex(2).
-func futexWait(word *atomic.Uint32, value uint32, d time.Duration) {
-	const futexWait = 0 // FUTEX_WAIT; not private: other processes share it
+// Operations of futex(2). Neither is private: other processes share the word.
+const futexWait, futexWake = 0, 1
+
+// sleepOn sleeps as long as *word is value, until wakeOne wakes it, and at most
+// for d. It may return for no reason: look at the word again. See futex(2).
+func sleepOn(word *atomic.Uint32, value uint32, d time.Duration) {
 	limit := unix.NsecToTimespec(int64(d))
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWait,
 		uintptr(value), uintptr(unsafe.Pointer(&limit)), 0, 0)
 }
 
-// futexWake wakes one process that sleeps on word.
-func futexWake(word *atomic.Uint32) {
-	const futexWake = 1 // FUTEX_WAKE
+// wakeOne wakes one process that sleeps on word.
+func wakeOne(word *atomic.Uint32) {
 	unix.Syscall6(unix.SYS_FUTEX, uintptr(unsafe.Pointer(word)), futexWake, 1,
 		0, 0, 0)
 }

@@ -54,12 +54,15 @@ func main() {
 func run(ctx context.Context) error {
 	if err := segment.CheckKey("-key", *key); err != nil {
 		return err
+	} else if *messages > message.Most {
+		return fmt.Errorf("-n %d is out of range: 0 to %d", *messages,
+			message.Most)
 	}
 
 	// Wait until a producer has created the segment.
 	producer, err := segment.WaitForPeer(ctx, *key, message.Size, "producer")
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Find it.
@@ -67,7 +70,7 @@ func run(ctx context.Context) error {
 	if err == unix.ENOENT {
 		return run(ctx) // the producer has just ended: wait for the next
 	} else if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Attach it, for reading only.

@@ -17,6 +17,8 @@ const (
 	Key      = 12345 // of the segment, unless -key chooses another
 	Size     = 264   // bytes of the segment
 	textSize = 256   // bytes of the message in it
+
+	Most = 1<<31 - 1 // messages of one run, since their numbers are int32
 )
 
 // Shared is the layout of the segment. Both programs access the text in words.

@@ -54,6 +54,9 @@ func main() {
 func run(ctx context.Context) error {
 	if err := segment.CheckKey("-key", *key); err != nil {
 		return err
+	} else if *messages > message.Most {
+		return fmt.Errorf("-n %d is out of range: 0 to %d", *messages,
+			message.Most)
 	} else if *interval < 0 {
 		return fmt.Errorf("-interval %v is negative", *interval)
 	}
@@ -70,7 +73,7 @@ func run(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Attach it, at an address that the kernel chooses.

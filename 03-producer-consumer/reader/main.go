@@ -54,7 +54,7 @@ func run(ctx context.Context) error {
 	// Wait until a writer has created the segment.
 	writer, err := segment.WaitForPeer(ctx, *key, transfer.Size, "writer")
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Find it.
@@ -62,7 +62,7 @@ func run(ctx context.Context) error {
 	if err == unix.ENOENT {
 		return run(ctx) // the writer has just ended: wait for the next
 	} else if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 
 	// Attach it.
@@ -75,18 +75,20 @@ func run(ctx context.Context) error {
 
 	// Find the semaphores. A C writer creates them after it has attached.
 	semid, err := transfer.Semget(*semKey, 2, 0)
-	for n := 0; n < 200 && err == unix.ENOENT; n++ {
+	for n := 0; n < 200 && err == unix.ENOENT && ctx.Err() == nil; n++ {
 		time.Sleep(segment.PollInterval)
 		semid, err = transfer.Semget(*semKey, 2, 0)
 	}
-	if segment.Gone(shmid, writer) || !segment.OnlyTwo(shmid) {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	} else if segment.Gone(shmid, writer) || !segment.OnlyTwo(shmid) {
 		// The writer has ended, perhaps before semget. Or another reader came.
 		unix.SysvShmDetach(mem)
 		time.Sleep(rand.N(5 * segment.PollInterval))
 		return run(ctx)
 	} else if err != nil {
 		return fmt.Errorf("semget key %#x: %w\n"+
-			"give both programs the same -semkey", uint32(*semKey), err)
+			"give both programs the same -semkey", *semKey, err)
 	}
 
 	err = receive(transfer.View(mem), semid, func() error {
@@ -119,14 +121,12 @@ func receive(shared *transfer.Shared, semid int, look func() error) error {
 			return err
 		}
 
-		// Empty the buffer. Another program filled it: check cnt.
-		cnt := shared.Cnt.Load()
-		if cnt == -1 {
-			return errors.New("the writer stopped early (cnt is -1)")
-		} else if cnt < 0 || cnt > transfer.BufSize {
-			return fmt.Errorf("cnt is %d, not 0 to %d", cnt, transfer.BufSize)
+		// Empty the buffer.
+		block, err := shared.Block()
+		if err == nil {
+			_, err = os.Stdout.Write(block)
 		}
-		if _, err := os.Stdout.Write(shared.Buf[:cnt]); err != nil {
+		if err != nil {
 			return err
 		}
 
@@ -134,12 +134,12 @@ func receive(shared *transfer.Shared, semid int, look func() error) error {
 		if err := transfer.Semop(semid, transfer.Write, +1, look); err != nil {
 			return err
 		}
-		if cnt == 0 {
+		if len(block) == 0 { // the end
 			fmt.Fprintf(os.Stderr, "Reader: %d transfers, %d bytes\n",
 				transfers, bytes)
 			return nil
 		}
 		transfers++
-		bytes += int(cnt)
+		bytes += len(block)
 	}
 }

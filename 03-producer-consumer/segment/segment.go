@@ -50,8 +50,8 @@ func RemoveLeftover(ctx context.Context, key, size int) error {
 		case runs || ds.Nattch > 0:
 			// It may be in use even if nobody is attached: a Perl program,
 			// say, attaches only for each access.
-			return fmt.Errorf("%w: in use: pid %d made it, %d attached"+cure,
-				unix.EEXIST, ds.Cpid, ds.Nattch, uint32(key))
+			return fmt.Errorf("%v: in use: pid %d made it, %d attached"+cure,
+				unix.EEXIST, ds.Cpid, ds.Nattch, key)
 		default:
 			log.Printf("removing segment %d, left by a killed process, pid %d",
 				shmid, ds.Cpid)
@@ -72,15 +72,17 @@ func RemoveLeftover(ctx context.Context, key, size int) error {
 // creator already.
 func WaitForPeer(ctx context.Context, key, size int, name string) (pid int32,
 	err error) {
-	for said, looks := false, 0; ; {
+	said, looks := false, 0
+	for {
 		_, ds, err := find(key, size)
 		runs := Runs(ds.Cpid) || ds.Cpid == 0 && ds.Nattch > 0
 		switch {
 		case err != nil && err != unix.ENOENT:
 			return 0, err
 		case err != nil || !runs || ds.Atime == 0: // no segment, or not ready
-			if looks = 0; !said {
-				log.Printf("waiting for a %s on key %#x", name, uint32(key))
+			looks = 0
+			if !said {
+				log.Printf("waiting for a %s on key %#x", name, key)
 				said = true
 			}
 		case ds.Nattch < 2:
@@ -129,11 +131,11 @@ func find(key, size int) (shmid int, ds unix.SysvShmDesc, err error) {
 	case Removed(err):
 		err = unix.ENOENT
 	case err == unix.EACCES || err == nil && int(ds.Perm.Uid) != os.Geteuid():
-		err = fmt.Errorf("%w: it is another user's\n"+
+		err = fmt.Errorf("%v: it is another user's\n"+
 			"give both programs another key with -key", unix.EEXIST)
 	case err == nil && ds.Segsz != uint64(size):
-		err = fmt.Errorf("%w: it has %d bytes, not %d"+cure,
-			unix.EEXIST, ds.Segsz, size, uint32(key))
+		err = fmt.Errorf("%v: it has %d bytes, not %d"+cure,
+			unix.EEXIST, ds.Segsz, size, key)
 	}
 	return shmid, ds, err
 }

@@ -35,12 +35,12 @@ func RemoveLeftover(ctx context.Context, key int) error {
 		switch {
 		case found && segment.Removed(err): // somebody has just removed it
 		case err != nil: // another user's, or a smaller set
-			return fmt.Errorf("%w: it is another user's, or has fewer than "+
-				"two semaphores"+cure, err, uint32(key))
+			return fmt.Errorf("%v: it is another user's, or has fewer than "+
+				"two semaphores"+cure, err, key)
 		case young, runs && waited < 3*time.Second: // it may be ending
 		case runs:
-			return fmt.Errorf("%w: in use by pid %d or %d"+cure, unix.EEXIST,
-				pids[0], pids[1], uint32(key))
+			return fmt.Errorf("%v: in use by pid %d or %d"+cure, unix.EEXIST,
+				pids[0], pids[1], key)
 		default:
 			log.Printf("removing semaphore set %d, left by a killed process, "+
 				"pid %d", semid, pids[0])

@@ -7,6 +7,7 @@ package transfer
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"unsafe"
 
@@ -27,6 +28,18 @@ const (
 type Shared struct {
 	Cnt atomic.Int32  // offset 0: bytes in Buf; 0 is the end, -1 an error
 	Buf [BufSize]byte // offset 4
+}
+
+// Block returns what is in the buffer. Another program has stored Cnt, so Block
+// checks it. At the end the block is empty.
+func (s *Shared) Block() ([]byte, error) {
+	cnt := s.Cnt.Load()
+	if cnt == -1 {
+		return nil, errors.New("the writer stopped early (cnt is -1)")
+	} else if cnt < 0 || cnt > BufSize {
+		return nil, fmt.Errorf("cnt is %d, not 0 to %d", cnt, BufSize)
+	}
+	return s.Buf[:cnt], nil
 }
 
 // CheckKeys checks the flags -key and -semkey.

@@ -15,10 +15,10 @@ import (
 func removeLeftovers(ctx context.Context) error {
 	err := segment.RemoveLeftover(ctx, *key, transfer.Size)
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 	if err = transfer.RemoveLeftover(ctx, *semKey); err != nil {
-		return fmt.Errorf("semget key %#x: %w", uint32(*semKey), err)
+		return fmt.Errorf("semget key %#x: %w", *semKey, err)
 	}
 	return nil
 }

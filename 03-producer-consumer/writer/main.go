@@ -62,7 +62,7 @@ func run(ctx context.Context) error {
 	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
 	shmid, err := unix.SysvShmGet(*key, transfer.Size, create)
 	if err != nil {
-		return fmt.Errorf("shmget key %#x: %w", uint32(*key), err)
+		return fmt.Errorf("shmget key %#x: %w", *key, err)
 	}
 	semid, err := transfer.Semget(*semKey, 2, create)
 	if err == nil {
@@ -70,7 +70,7 @@ func run(ctx context.Context) error {
 	}
 	if err != nil {
 		remove(shmid, semid)
-		return fmt.Errorf("semget, semctl key %#x: %w", uint32(*semKey), err)
+		return fmt.Errorf("semget, semctl key %#x: %w", *semKey, err)
 	}
 
 	// Attach the segment last. Our reader waits until it is attached. So the

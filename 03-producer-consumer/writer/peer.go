@@ -36,7 +36,7 @@ func (p *peer) look() error {
 			return err
 		}
 	} else if !p.met && !p.said {
-		log.Printf("waiting for a reader on key %#x", uint32(*key))
+		log.Printf("waiting for a reader on key %#x", *key)
 		p.said = true
 	}
 	return p.check()
