@@ -36,7 +36,7 @@ type family struct {
 	ended    chan ended
 	killed   []ended // their rounds are not all done yet
 
-	// For stuck: what it has seen at its last looks, and since when.
+	// For stuck: what it saw at its last look, and since when that stands.
 	seenWord    uint32
 	seenCounter int32
 	since       time.Time
@@ -64,9 +64,9 @@ func newFamily(ctx context.Context, s *shared, shmid int) *family {
 // start starts this program once more for each child, since a Go program
 // cannot fork(2). A child gets SIGTERM when ctx ends. With Pdeathsig the
 // kernel also sends it SIGTERM when the thread that started it ends, even if
-// this process is killed. It is not SIGKILL, because a child should not end
-// while it has the mutex. With Setpgid, Ctrl-C at the terminal is for
-// the parent alone. See PR_SET_PDEATHSIG in prctl(2).
+// this process is killed. With SIGKILL in place of SIGTERM, a child could end
+// while it has the mutex. With Setpgid, Ctrl-C at the terminal is for the
+// parent alone. See PR_SET_PDEATHSIG in prctl(2).
 func (f *family) start() error {
 	program, err := os.Executable()
 	if err != nil {
@@ -100,7 +100,7 @@ func (f *family) start() error {
 
 func (e ended) killed() bool { return e.cmd.ProcessState.ExitCode() == -1 }
 
-// lost says what the end of a child means.
+// lost returns the error for the end of a child.
 func (f *family) lost(e ended) error {
 	const cure = "\n-sync robust survives that"
 	switch pid := int32(e.cmd.Process.Pid); {
@@ -121,8 +121,8 @@ func (f *family) end() {
 	}
 }
 
-// reap records that a child has ended. If the child was killed, unlock may have
-// woken only this child just before. So reap wakes another process.
+// reap records that a child has ended. Perhaps an unlock has just woken this
+// child, and no other process. If the child was killed, reap wakes another.
 func (f *family) reap(e ended) {
 	for i, cmd := range f.children {
 		if cmd == e.cmd {
@@ -159,10 +159,13 @@ func (f *family) wait() error {
 }
 
 // stuck returns an error if it is useless to wait any longer: ctx has ended, or
-// nobody can unlock the mutex. Nobody can if word and counter have not changed
-// for a second, only the parent and its children are attached, and no child may
-// have the mutex. All this must be true at two looks in a row, because an owner
-// may unlock and detach during one look.
+// nobody can unlock the mutex. Nobody can unlock it if all this is true:
+//   - word and counter have not changed for a second,
+//   - only the parent and its children are attached,
+//   - it is certain that no child has the mutex: see mayUnlock.
+//
+// It must be true at two looks in a row, because an owner may unlock and detach
+// during one look.
 func (f *family) stuck() error {
 	for len(f.ended) > 0 {
 		f.reap(<-f.ended)
@@ -215,10 +218,10 @@ func mayUnlock(pid int, word uint32) bool {
 }
 
 // sleeps tells whether all threads of a process sleep. A thread that is
-// stopped, or only slow, does not sleep. It is not enough to look at the main
-// thread. The Go runtime may stop main while it has the mutex. Then the main
-// thread sleeps until another thread lets it go on. On a busy machine that
-// takes time. See proc_pid_stat(5).
+// stopped, or only slow, does not sleep. The main thread alone does not tell:
+// the Go runtime may halt it while it has the mutex. Then it sleeps until
+// another thread lets it go on, which takes time on a busy machine. See
+// proc_pid_stat(5).
 func sleeps(pid int) bool {
 	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
 	for _, thread := range threads {

@@ -24,7 +24,7 @@ type mutex struct {
 }
 
 const (
-	processShared = 128 // bits of kind; none is PTHREAD_MUTEX_NORMAL
+	processShared = 128 // bits of kind; its low bits, the type, stay 0
 	robustKind    = 16
 
 	slice = 200 * time.Millisecond // the longest sleep, then call stuck
@@ -64,8 +64,9 @@ func (m *mutex) unlock() {
 	}
 }
 
-// futexWait sleeps if the word has this value. It sleeps until futexWake wakes
-// it, for a slice at most. It may return for no reason. See futex(2).
+// futexWait sleeps if the word has this value: until futexWake wakes it, and at
+// most for a slice. It may return for no reason, so the caller looks at the
+// word again. See futex(2).
 func futexWait(word *atomic.Uint32, value uint32) {
 	const futexWait = 0 // without FUTEX_PRIVATE_FLAG: other processes share it
 	limit := unix.NsecToTimespec(int64(slice))

@@ -15,8 +15,8 @@ import (
 const maxNotes = 31
 
 // A note is what a process writes down about its work. If the process dies, the
-// others read its note. The upper half is how many rounds are done. During a
-// round, the lower half is what the counter will be. Otherwise it is 0.
+// others read its note. The upper half counts the rounds that are done. During
+// a round, the lower half is what the counter will be. Otherwise it is 0.
 type note struct{ atomic.Uint64 }
 
 func (n *note) rounds() int   { return int(n.Load() >> 32) }
@@ -40,7 +40,9 @@ func countAsRobust(ctx context.Context, s *shared, stuck func() error) error {
 }
 
 // countFor does the rounds that are left of process number: this process, or
-// one that died. It writes the note before and after each change.
+// one that died. It writes the note before and after each change. The process
+// may be killed between two stores. So all of them are atomic: the compiler
+// keeps their order.
 func (s *shared) countFor(ctx context.Context, number int,
 	stuck func() error) error {
 	note := s.note(number)
@@ -56,7 +58,7 @@ func (s *shared) countFor(ctx context.Context, number int,
 		if *die && *child > 0 && note.rounds() == *rounds/2 {
 			unix.Kill(int(self), unix.SIGKILL)
 		}
-		atomic.StoreInt32(&s.counter, next) // in this order: see repair
+		atomic.StoreInt32(&s.counter, next)
 		note.done(1)
 		robust{&s.mutex}.unlock()
 	}
@@ -83,19 +85,19 @@ func (s *shared) lockAndRepair(stuck func() error) error {
 	return nil
 }
 
-// repair completes the round that a dead owner has begun. Perhaps the owner
-// had begun none, or only had to clear its note. The counter is at most 1 too
-// low.
+// repair completes the round that a dead owner has begun, and tells whether it
+// had to. A round increments the counter by 1, so the counter is at most 1 too
+// low. Perhaps the owner had begun no round, or only had to clear its note.
 func (s *shared) repair() (completed bool) {
 	for number := range maxNotes {
 		n := s.note(number)
 		switch n.begun() {
 		case 0:
-		case s.counter + 1:
+		case s.counter + 1: // it died before it stored the counter
 			atomic.StoreInt32(&s.counter, s.counter+1)
 			n.done(1)
 			return true
-		case s.counter:
+		case s.counter: // it died before it cleared the note
 			n.done(1)
 		}
 	}
@@ -108,7 +110,7 @@ func (f *family) inherit(e ended) error {
 		return err
 	}
 	note := f.note(e.number)
-	note.done(0) // a round that is begun has not changed the counter
+	note.done(0) // clear it: what was begun has not changed the counter
 	done := note.rounds()
 	robust{&f.mutex}.unlock()
 	log.Printf("%v, was killed after %d of %d rounds: process 0 does the "+

@@ -31,11 +31,11 @@ var errNotRecoverable = errors.New("mutex not recoverable: its owner died, " +
 	"and the next did not repair what it protects")
 
 // robustList is struct robust_list_head. The kernel looks there for the
-// mutexes of a thread that has ended. It must never move, and a global variable
-// never moves.
+// mutexes of a thread that has ended. So it must never move. A global variable
+// never moves. Here the list has one mutex at most.
 var robustList struct {
-	head    uintptr // the next field of the mutex that is held, or itself
-	offset  int64   // from that field to the word
+	head    uintptr // address of the held mutex's next; if none, its own
+	offset  int64   // from a mutex's next to its word
 	pending uintptr // list_op_pending: the mutex being locked or unlocked
 }
 
@@ -79,7 +79,7 @@ func (m robust) lock(stuck func() error) (died bool, err error) {
 			continue
 		}
 		futexWait(&m.word, old|waiters)
-		mine |= waiters // other processes may wait, too
+		mine |= waiters // others may wait, too: unlock must wake one
 		if err := stuck(); err != nil {
 			futexWake(&m.word, 1) // as in mutex.lock
 			return false, err
@@ -108,7 +108,8 @@ func (m robust) locked(old uint32) (died bool, err error) {
 // pthread_mutex_consistent(3).
 func (m robust) consistent() { m.owner = self }
 
-// unlock is mutex.unlock for a robust mutex.
+// unlock is mutex.unlock for a robust mutex. If an owner has died, and nobody
+// has called consistent, it makes the mutex useless, and wakes all that wait.
 func (m robust) unlock() {
 	list := &robustList
 	list.pending = uintptr(unsafe.Pointer(&m.next))

@@ -44,9 +44,9 @@ func (l list) node(offset int64) *node {
 }
 
 // build makes a list of n nodes, one after the other: 10, 20, 30 and so on.
-// Each link counts bytes from origin. With origin 0 it is an offset. With the
-// address of the segment it is a pointer, for -absolute. The first link is
-// stored last: before that there is no list.
+// Each link is origin plus the offset of a node. With origin 0 it is an offset.
+// With the address of the segment it is a pointer, for -absolute. The first
+// link is stored last: before that there is no list.
 func (l list) build(n, origin int64) {
 	link := func(i int64) int64 {
 		if i == n {

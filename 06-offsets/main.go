@@ -66,7 +66,7 @@ func runBuilder(ctx context.Context) error {
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
-	// a new one. Another run has the key for an instant: try again, for 1 s.
+	// a new one. Another run may have the key for an instant: try for 1 s.
 	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
 	shmid, err := unix.SysvShmGet(*key, size, create)
 	for n := 0; err == unix.EEXIST && n < 100; n++ {
@@ -98,7 +98,7 @@ func runBuilder(ctx context.Context) error {
 		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
 	}
 
-	// Build the list. A link counts bytes from origin: from 0 it is an offset.
+	// Build the list. A link is origin plus an offset: with 0, an offset.
 	origin := int64(0)
 	if *absolute {
 		log.Print("wrong on purpose: each link is a pointer of this process")
@@ -116,8 +116,8 @@ func runBuilder(ctx context.Context) error {
 		fmt.Sprintf("-not=%#x", address(mem)),
 		fmt.Sprintf("-absolute=%t", *absolute), "walk", strconv.Itoa(shmid))
 	walker.Stdout, walker.Stderr = os.Stdout, os.Stderr
-	// If the builder is killed, so is the walker. Linux sends the signal when
-	// the thread that started it ends. Go might end that early, so we keep it.
+	// If the builder is killed, the kernel kills the walker: when the thread
+	// that started it ends. Go might end that thread early, so we keep it.
 	runtime.LockOSThread()
 	walker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	err = walker.Run()

@@ -8,8 +8,8 @@
 //	$ go run ./07-shm-lock
 //	$ (ulimit -l 0; go run ./07-shm-lock)
 //
-// The second run may lock nothing, unless you are root, who has no limit. See
-// SHM_LOCK in shmctl(2), and mincore(2).
+// The second run may lock nothing. If you are root, it may: root has no limit.
+// See SHM_LOCK in shmctl(2), and mincore(2).
 package main
 
 import (
@@ -61,7 +61,8 @@ func run(ctx context.Context) error {
 	}
 
 	// Create the segment, for this user only. With IPC_EXCL it is sure to be
-	// a new one. Another run has the key for an instant: try again, for 1 s.
+	// a new one. Another run may have the key, but only for an instant. So try
+	// again, for up to 1 s.
 	const create = unix.IPC_CREAT | unix.IPC_EXCL | 0o600
 	shmid, err := unix.SysvShmGet(*key, *size, create)
 	for n := 0; err == unix.EEXIST && n < 100; n++ {
@@ -81,7 +82,7 @@ func run(ctx context.Context) error {
 	}
 
 	// Attach it, and mark it for removal at once, even if attaching failed. So
-	// the segment and its lock end with this process, however that ends.
+	// the segment and its lock end with this process, even if it is killed.
 	mem, err := unix.SysvShmAttach(shmid, 0, 0)
 	_, e := unix.SysvShmCtl(shmid, unix.IPC_RMID, nil)
 	if err != nil {
