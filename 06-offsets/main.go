@@ -116,7 +116,7 @@ func runBuilder(ctx context.Context) error {
 		fmt.Sprintf("-not=%#x", address(mem)),
 		fmt.Sprintf("-absolute=%t", *absolute), "walk", strconv.Itoa(shmid))
 	walker.Stdout, walker.Stderr = os.Stdout, os.Stderr
-	// If the builder is killed, the kernel kills the walker: when the thread
+	// If the builder is killed, the kernel kills the walker, because the thread
 	// that started it ends. Go might end that thread early, so we keep it.
 	runtime.LockOSThread()
 	walker.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}

@@ -8,8 +8,8 @@
 //	$ go run ./07-shm-lock
 //	$ (ulimit -l 0; go run ./07-shm-lock)
 //
-// The second run may lock nothing. If you are root, it may: root has no limit.
-// See SHM_LOCK in shmctl(2), and mincore(2).
+// The second run may lock nothing. Only root has no limit. See SHM_LOCK in
+// shmctl(2), and mincore(2).
 package main
 
 import (
