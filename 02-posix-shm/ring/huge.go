@@ -57,8 +57,8 @@ func mapHuge(fd int) ([]byte, error) {
 }
 
 // inHugePage returns nil if /proc/self/smaps says that the mapping is in a huge
-// page. Some kernels lack the file: then it is not known, and counts as no. See
-// proc(5).
+// page. Some kernels lack the file. Then nobody can tell, and that is an error,
+// too. See proc(5).
 func inHugePage(at uintptr) error {
 	text, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {

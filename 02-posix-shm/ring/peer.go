@@ -12,9 +12,9 @@ import (
 	"example.com/shm-by-example/02-posix-shm/object"
 )
 
-// A Line is the cache line of one of the two indices: its offset. A process
-// locks the line of its own index in the file. So there is one producer and
-// one consumer, and each learns when the other has ended.
+// A Line is the offset of a cache line, that of one of the two indices. A
+// process locks the line of its own index in the file. So there is only one
+// producer and one consumer, and each learns when the other has ended.
 type Line int64
 
 // The lines of the producer's index and of the consumer's.
@@ -37,8 +37,8 @@ func fcntlLock(fd, command int, line Line) (found int16, err error) {
 	return lock.Type, err
 }
 
-// A Checker returns an error that says why nothing more can come from the other
-// process, or nil if something can. A Peer is one.
+// A Checker tells whether the other process may still do something. If not,
+// Check returns an error that says why. A Peer is a Checker.
 type Checker interface{ Check() error }
 
 // A Peer is the other process. Its lock and the lease tell whether it runs.
@@ -51,8 +51,9 @@ type Peer struct {
 	met, said bool
 }
 
-// NewPeer returns the peer of this process, which has locked the line own. It
-// stores in the object that this process locks: a C program may not lock.
+// NewPeer returns the other process. This process has locked the line own.
+// NewPeer notes in the object that it has: a C program may use no locks, and
+// the other process must not take it for dead.
 func (s *Shared) NewPeer(fd int, name string, own Line) *Peer {
 	if own == ProducerLine {
 		s.producerLocks.Store(1)

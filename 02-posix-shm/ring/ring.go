@@ -5,14 +5,14 @@
 // other's. The indices are in different cache lines: in one line, every store
 // of one process would take the line from the other.
 //
-// Beside each index is a flag, which says that the other process sleeps. This
-// costs nothing while both processes are awake. The producer reads the flag
-// after each store of its index, and finds both in one line. The consumer
+// Beside each index is a flag, which says that the other process sleeps. The
+// flag costs next to nothing while both processes are awake. The producer reads
+// it after each store of its index, and finds both in one line. The consumer
 // writes that flag only when it goes to sleep and when it wakes up. The other
 // line is used the same way.
 //
 // The indices count on, and wrap only at 2³². Item k is in slot k % 1024. The
-// ring is empty if they are equal, and full if they are 1024 apart.
+// ring is empty if the indices are equal, and full if they are 1024 apart.
 package ring
 
 import (
@@ -30,8 +30,8 @@ const (
 	Batch = 128  // items that the two programs put, or take, together
 )
 
-// Shared is the layout of the object, Size bytes. A C program may know
-// nothing of the flags in the padding: no wait relies on them alone.
+// Shared is the layout of the object, Size bytes. The tutorial's C program has
+// padding in place of the flags. So no wait relies on the flags alone.
 type Shared struct {
 	ProducerIndex atomic.Uint32 // offset 0: items put so far
 	consumerWaits atomic.Uint32 // offset 4: 1 = wake it
@@ -44,9 +44,9 @@ type Shared struct {
 	Buffer        [Slots]int32 // offset 128
 }
 
-// View lays Shared over a mapped object of Size bytes.
+// View lays Shared over a mapped object. It panics if mem is too short.
 func View(mem []byte) *Shared {
-	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem))) // panics if shorter
+	return (*Shared)(unsafe.Pointer((*[Size]byte)(mem)))
 }
 
 // A Producer puts items in. It is for one goroutine. Its counters:
@@ -94,7 +94,7 @@ func (p *Producer) Push(ctx context.Context, items []int32) error {
 	return nil
 }
 
-// Drain waits until the consumer has taken everything.
+// Drain waits until the consumer has taken all items.
 func (p *Producer) Drain(ctx context.Context) error {
 	for p.limit-Slots != p.next {
 		if err := p.waitForRoom(ctx); err != nil {
@@ -142,8 +142,8 @@ func NewConsumer(ring *Shared, peer Checker) *Consumer {
 
 // Pop copies items out of the ring, as many as are there and fit, and returns
 // how many. If there is none, it waits for one. The producer gets the slots
-// back only at the next Pop, or at Release. So the caller can first answer an
-// item, and need not wait for the store that gives its slot back.
+// back only at the next Pop, or at Release. So a caller that answers each item
+// can answer first: the store that gives the slot back takes time.
 func (c *Consumer) Pop(ctx context.Context, items []int32) (int, error) {
 	c.Release()
 	if c.next == c.limit {

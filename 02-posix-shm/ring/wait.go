@@ -14,8 +14,8 @@ import (
 const (
 	maxSleep = 100 * time.Millisecond // then ask whether the peer runs
 
-	// How often to look before sleeping. All looks together take at most some
-	// 100 µs. To wake a process on another CPU takes less.
+	// How often to look before sleeping. All looks together take about 100 µs
+	// at most, which is longer than it takes to wake a process.
 	minSpins, maxSpins = 2000, 200_000
 )
 
@@ -23,7 +23,7 @@ const (
 type waiter struct {
 	peer    Checker
 	spins   int // looks before the next sleep
-	crowded int // how many calls of yield do nothing from now on
+	crowded int // so many of the next calls of yield do nothing
 }
 
 // wait waits until the index is no longer old, and returns it. First it
@@ -50,8 +50,8 @@ func (w *waiter) wait(ctx context.Context, index *atomic.Uint32, old uint32,
 	w.yield()
 	for sleep := time.Millisecond; ; sleep = min(2*sleep, maxSleep) {
 		// First set the flag, then look at the index. If the index moves after
-		// this look, the peer sees the flag, and wakes this process. And look
-		// after Check: what a peer did before its end still counts.
+		// this look, the peer sees the flag, and wakes this process. Look also
+		// after Check: what the peer did before it ended still counts.
 		err := context.Cause(ctx)
 		if err == nil && sleep == maxSleep {
 			err = w.peer.Check()

@@ -10,9 +10,9 @@ import (
 
 // yield gives the CPU away once. The kernel runs the processes that wait for
 // this CPU. If only the peer waits, this is the fastest way to let it run. If
-// yield takes long, others wait, too. Then it is faster to sleep: the kernel
-// runs a process that has just been woken before the others. So the next 1000
-// calls of yield do nothing. See sched_yield(2).
+// yield takes long, other processes have run, too. Then it is faster to sleep:
+// the kernel runs a process that has just been woken before those. So the next
+// 1000 calls of yield do nothing. See sched_yield(2).
 func (w *waiter) yield() {
 	if w.crowded > 0 {
 		w.crowded--
