@@ -65,7 +65,7 @@ func runChild(ctx context.Context, text string) (err error) {
 		m.remove(t.ID)
 		os.Exit(1)
 	})()
-	// A thread must have one of the Go runtime's processors to run Go code. If
+	// To run Go code, a thread needs one of the Go runtime's processors. If
 	// there is only one, the runtime takes it from a thread in a system call,
 	// and the thread has to get it back each time. So have two.
 	runtime.GOMAXPROCS(2)

@@ -50,8 +50,8 @@ func oneCore(a, b string) *bool {
 	return new(a == b)
 }
 
-// onCPU moves this thread to the CPU and calls start. A process that start
-// starts stays there.
+// onCPU calls start while this thread is on the CPU. A process that start
+// starts inherits that, and stays there.
 func onCPU(cpu int, start func() error) error {
 	var before, only unix.CPUSet
 	only.Set(cpu)

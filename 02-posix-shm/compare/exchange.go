@@ -10,8 +10,8 @@ import (
 )
 
 // work is what the two processes do together. Process 0 sends blocks of Size
-// bytes, up to Count of them and for up to Limit. Process 1 sends one block
-// back for each of them, if Echo is set, or one at the end.
+// bytes, up to Count of them and for up to Limit. If Echo is set, process 1
+// sends one block back for each. If not, it sends one at the end.
 type work struct {
 	Size, Count int
 	Limit       time.Duration
@@ -26,7 +26,7 @@ type phase struct {
 	usage
 }
 
-// begin does the part of process 0. The last block is marked as the last.
+// begin does the part of process 0. It marks the last block as the last.
 func (w work) begin(e endpoint) (p phase, err error) {
 	start := time.Now()
 	var over atomic.Bool
@@ -69,6 +69,8 @@ func (w work) answer(e endpoint) (p phase, err error) {
 	return p, nil
 }
 
+// send sends block number. The first word is twice the number, and 1 more in
+// the last block.
 func send(e endpoint, size int, number uint64, last bool) error {
 	block, err := e.room(size)
 	if err != nil {
@@ -82,7 +84,8 @@ func send(e endpoint, size int, number uint64, last bool) error {
 	return e.send(size)
 }
 
-// receive checks the sum of all words of the block. Then it releases the block.
+// receive waits for block number, checks the sum of all its words, and releases
+// it. It tells whether the block is the last.
 func receive(e endpoint, size int, number uint64) (last bool, err error) {
 	block, err := e.receive(size)
 	if err != nil {

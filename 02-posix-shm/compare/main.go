@@ -7,11 +7,11 @@
 //	terminal 1$ go run ./02-posix-shm/compare -quick
 //	terminal 1$ go run ./02-posix-shm/compare -json
 //
-// For each way it starts two processes. One sends a block, the other sends
-// one back: that is a round trip. Then one sends many blocks of one size, the
-// other takes them. One process writes each word of a block, and the other adds
-// all words up, in place if the memory is shared. The table and the JSON have
-// the same figures. See table.go and result.go for what they mean.
+// For each way it starts two processes. One sends a block, and the other sends
+// one back: that is a round trip. Then one sends many blocks of one size, and
+// the other takes them. The sender writes each word of a block, and the
+// receiver adds all words up, in place if the memory is shared. table.go and
+// result.go say what the figures of the table and of the JSON mean.
 //
 // See pipe(7), unix(7), tcp(7), svipc(7), mq_overview(7) and futex(2).
 package main

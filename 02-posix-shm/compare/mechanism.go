@@ -14,7 +14,7 @@ type endpoint interface {
 	release() error                   // gives back the block last received
 }
 
-// A mechanism is a way between two processes.
+// A mechanism is a way from one process to another.
 type mechanism struct {
 	name   string
 	copies int // of each byte, by the kernel: not measured
@@ -34,7 +34,7 @@ type objects struct {
 func (o objects) close() {
 	for _, files := range o.files {
 		for _, f := range files {
-			f.Close() // twice, if both have it
+			f.Close() // again, if both have it: no harm
 		}
 	}
 }

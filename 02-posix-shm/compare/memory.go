@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	slots = 8       // blocks that are on the way, at most
+	slots = 8       // blocks sent and not yet released, at most
 	most  = 1 << 20 // bytes of the largest block
 )
 
 // shared is the layout of the memory: a ring for each direction. Blocks of
-// size bytes are at multiples of size; the next size begins when all blocks
-// of the last have been taken.
+// size bytes are at multiples of size. Before blocks of another size come, all
+// blocks of this size have been taken.
 type shared struct {
 	control [2]control
 	_       [4096 - 2*unsafe.Sizeof(control{})]byte
 	data    [2][slots * most]byte
 }
 
-// control has the indices. What one process writes is in a cache line of its
-// own.
+// control has the indices. Each index is in a cache line of its own, because
+// one process writes put, and the other writes taken.
 type control struct {
 	put           atomic.Uint32 // blocks sent so far
 	receiverWaits atomic.Uint32 // 1 = wake it
@@ -121,9 +121,9 @@ func slot(data []byte, number uint32, size int) []byte {
 	return data[from : from+size]
 }
 
-// joinSpin is an endpoint that looks until the index has moved. If the other
-// process needs the same CPU, it would look in vain for its whole time slice,
-// some milliseconds. So after a thousand looks it gives the CPU away.
+// joinSpin returns an endpoint that looks until the index has moved. If the
+// other process needs the same CPU, this one would look in vain for its whole
+// time slice, some milliseconds. So after 1000 looks it gives the CPU away.
 func joinSpin(me, _ int) (endpoint, error) {
 	r, err := joinRing(me)
 	if err != nil {
@@ -142,7 +142,8 @@ func joinSpin(me, _ int) (endpoint, error) {
 	return r, nil
 }
 
-// joinFutex is an endpoint that sleeps at once, and is woken only if it sleeps.
+// joinFutex returns an endpoint that sleeps at once if it has to wait. The
+// other process wakes it only if it sleeps.
 func joinFutex(me, _ int) (endpoint, error) {
 	r, err := joinRing(me)
 	if err != nil {

@@ -114,8 +114,8 @@ func (m mechanism) measure(ctx context.Context, cpus [2]int, quick bool) (
 }
 
 // pair creates new objects for two processes, and removes them after use. If
-// this process is killed, the children remove them. In the moment before the
-// children run, nobody does.
+// this process is killed, the children remove them. If it is killed before the
+// children run, a set or a queue of System V stays.
 func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 	do func(p *pair, cancel func()) error) error {
 	o, err := m.create()
@@ -124,8 +124,8 @@ func (m mechanism) pair(ctx context.Context, cpus [2]int, works []work,
 	}
 	defer o.close()
 	defer m.remove(o.id)
-	// This is far longer than all limits together. Only a stopped process takes
-	// so long.
+	// A minute is far longer than all limits together. Only a process that is
+	// stopped takes so long.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	p, err := newPair(ctx, m, o, cpus, works)

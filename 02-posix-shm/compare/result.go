@@ -10,13 +10,13 @@ import (
 
 // result is what -json prints.
 type result struct {
-	RoundTrips int         `json:"round_trips"` // to be measured
+	RoundTrips int         `json:"round_trips"` // how many should be measured
 	Blocks     []block     `json:"blocks"`
 	Placements []placement `json:"placements"`
 }
 
-// block says how often a block of one size should be sent. A busy machine may
-// send fewer: see figures.
+// block says how often a block of one size should be sent. On a busy machine
+// the time may suffice for fewer: figures has the real counts.
 type block struct {
 	Size  int           `json:"size"`  // bytes
 	Count int           `json:"count"` // each time
@@ -28,7 +28,7 @@ type block struct {
 type placement struct {
 	Name       string    `json:"name"`
 	CPUs       [2]int    `json:"cpus"`     // of each process
-	OneCore    *bool     `json:"one_core"` // two threads of it; nil: not known
+	OneCore    *bool     `json:"one_core"` // the CPUs share it; nil: not known
 	Mechanisms []figures `json:"mechanisms"`
 }
 
@@ -37,11 +37,11 @@ type placement struct {
 type figures struct {
 	Name       string       `json:"name"`
 	RoundTrips int          `json:"round_trips"`
-	Median     float64      `json:"median_us"`            // of those
-	P99        float64      `json:"p99_us"`               // 99 of 100: or less
+	Median     float64      `json:"median_us"`            // of round trips
+	P99        float64      `json:"p99_us"`               // 99 % take no longer
 	CPU        float64      `json:"cpu_us_per_message"`   // user and system
-	Switches   float64      `json:"switches_per_message"` // of context
-	Calls      float64      `json:"calls_per_message"`    // of the system
+	Switches   float64      `json:"switches_per_message"` // context switches
+	Calls      float64      `json:"calls_per_message"`    // system calls
 	Copies     int          `json:"copies"`               // by the kernel
 	Throughput []throughput `json:"throughput"`
 }
@@ -50,7 +50,7 @@ type figures struct {
 type throughput struct {
 	Size  int     `json:"size"`     // bytes
 	Count int     `json:"count"`    // all times together
-	Rate  float64 `json:"mb_per_s"` // millions of bytes, of each 1 s
+	Rate  float64 `json:"mb_per_s"` // millions of bytes a second, the median
 }
 
 const smallest = 64 // bytes of the block of a round trip
@@ -90,7 +90,7 @@ func works(quick bool) []work {
 	return all
 }
 
-// summarize makes figures of what two processes did.
+// summarize computes the figures from what the two processes have measured.
 func (m mechanism) summarize(works []work, phases [2][]phase) figures {
 	trips := phases[0][1]
 	messages := float64(2 * trips.Blocks)
@@ -122,8 +122,8 @@ func (m mechanism) summarize(works []work, phases [2][]phase) figures {
 
 func microseconds(d time.Duration) float64 { return d.Seconds() * 1e6 }
 
-// quantile returns the smallest of the values that is at least as large as the
-// part q of them. 0.5 gives the median. It sorts the values.
+// quantile returns the smallest value that the part q of all values does not
+// exceed. With q = 0.5 it is the median. It sorts the values.
 func quantile[T time.Duration | float64](values []T, q float64) T {
 	slices.Sort(values)
 	return values[max(0, int(math.Ceil(q*float64(len(values))))-1)]

@@ -18,7 +18,8 @@ type semMemory struct {
 	me              int16
 }
 
-// The numbers of a direction's semaphores; the other direction's are 2 more.
+// The numbers of the semaphores for blocks of process 0. Those for blocks of
+// process 1 are 2 more.
 const freeSlots, fullSlots = 0, 1
 
 func createSemMemory() (objects, error) {
