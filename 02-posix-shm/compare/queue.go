@@ -16,10 +16,10 @@ import (
 // mq_overview(7).
 const piece = 8192
 
-// queue is an endpoint of a message queue. A large block goes in pieces, each in
-// a message of its own. A System V message has its type in the 8 bytes before
-// its text. Before the second piece, these are the last 8 bytes of the first
-// piece, and so on. So receive saves them before get writes the type there.
+// queue is an endpoint of a message queue. A large block goes in pieces, each
+// in a message of its own. A System V message has its type in the 8 bytes
+// before its text. Before the second piece, these are the last 8 bytes of the
+// first piece, and so on. So receive saves them before get writes there.
 type queue struct {
 	out, in []byte // a block from byte 8 on; in has room for one piece more
 	put     func(message []byte) unix.Errno
