@@ -23,9 +23,9 @@ type mechanism struct {
 	remove func(id int)
 }
 
-// objects are the kernel's objects of a mechanism: files, an object of System V,
-// which has an id, or both. Each of the two processes inherits its files, with
-// the descriptors 3, 4 and so on.
+// objects are the kernel's objects of a mechanism: files, or one object of
+// System V, which has an id, or both. Each of the two processes inherits its
+// files, with the descriptors 3, 4 and so on.
 type objects struct {
 	files [2][]*os.File // of process 0 and 1
 	id    int
