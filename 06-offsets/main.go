@@ -98,7 +98,7 @@ func runBuilder(ctx context.Context) error {
 		return fmt.Errorf("shmctl IPC_RMID segment %d: %w", shmid, e)
 	}
 
-	// Build the list. A link is origin plus an offset: with 0, an offset.
+	// Build the list. Each link is an offset, to which build adds origin.
 	origin := int64(0)
 	if *absolute {
 		log.Print("wrong on purpose: each link is a pointer of this process")
