@@ -577,10 +577,11 @@ func TestRunning(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Skip(err)
 	}
-	if why := running(cmd.Process.Pid); why != "" {
+	now := time.Now()
+	if why := running(&now, cmd.Process.Pid); why != "" {
 		t.Error(why)
 	}
-	if running(cmd.Process.Pid, os.Getpid()) == "" {
+	if running(&now, cmd.Process.Pid, os.Getpid()) == "" {
 		t.Error("this process does not run")
 	}
 	older = 0
@@ -781,13 +782,47 @@ func TestCreateBusy(t *testing.T) {
 	t.Log(seen)
 }
 
-// Where pidfd_open fails, a process that kill finds counts as running.
+// A process runs if it has the pid of the one that used the object, and did not
+// start after that. Where pidfd_open fails, a process that kill finds counts as
+// running.
 func TestRuns(t *testing.T) {
 	const nobody = 1 << 30 // no pid is so high
-	me := os.Getpid()
-	if !runs(me) || runs(0) || runs(-1) || runs(nobody) {
-		t.Error("this process does not run, or a pid that nobody has does")
+	me, now := os.Getpid(), time.Now()
+	expect := func(what string, got *bool, want string) {
+		t.Helper()
+		text := "unknown"
+		if got != nil {
+			text = strconv.FormatBool(*got)
+		}
+		same(t, what, text, want)
 	}
+	expect("this process", runs(me, &now), "true")
+	expect("a pid of another namespace", runs(0, &now), "unknown")
+	expect("a pid that nobody has", runs(nobody, &now), "false")
+	threads, _ := os.ReadDir("/proc/self/task")
+	for _, thread := range threads {
+		if id, _ := strconv.Atoi(thread.Name()); id != me {
+			expect("a thread", runs(id, &now), "false")
+		}
+	}
+
+	// A program that has just been started has the pid.
+	cmd := exec.Command("tail", "-f", "/dev/null")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	defer func() { margin = time.Hour }()
+	child, past := cmd.Process.Pid, now.Add(-time.Minute)
+	expect("started a minute after the use", runs(child, &past), "true")
+	margin = 0
+	expect("started long after the use", runs(child, &past), "false")
+	expect("used since", runs(child, new(time.Now())), "true")
+	expect("used before the last boot", runs(child, new(time.Unix(1, 0))),
+		"true")
+	expect("used at an unknown time", runs(child, nil), "true")
+
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -796,7 +831,7 @@ func TestRuns(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	mine, others := runs(me), runs(nobody)
+	mine, others := *runs(me, &past), *runs(nobody, &past)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}

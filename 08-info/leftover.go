@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -37,7 +38,7 @@ func (o *object) keep(uid uint32) string {
 	if o.Attached != nil { // nil: never attached, so there is no last user
 		users = append(users, int(*o.LastPid))
 	}
-	if why := running(users...); why != "" {
+	if why := running(o.used(), users...); why != "" {
 		return why
 	}
 	// Both have ended. Perhaps a child of theirs has just used it.
@@ -53,6 +54,9 @@ func (o *object) keep(uid uint32) string {
 const (
 	justUsed = "somebody has just used it"
 	hasGone  = "has gone"
+	cure     = "; -force removes it all the same, if it is named"
+	outside  = "a process of another PID namespace has used it, and may run" +
+		cure
 )
 
 func belongsTo(uid uint32) string {
@@ -72,20 +76,18 @@ func tooYoung(used *time.Time) string {
 		max(0, time.Since(*used).Truncate(time.Second)), older)
 }
 
-// running says which of these processes runs. If none runs, it returns "". A
-// program may use an object without being attached all the time, as Perl and
-// PHP programs do. A process of another PID namespace has number 0, and may
-// run.
-func running(pids ...int) string {
-	const cure = "; -force removes it all the same, if it is named"
+// running says which of these processes, which used an object, runs. If none
+// runs, it returns "". A program may use an object without being attached all
+// the time, as Perl and PHP programs do.
+func running(used *time.Time, pids ...int) string {
 	for _, pid := range pids {
+		does := runs(pid, used)
 		switch {
 		case force:
 			return ""
-		case pid == 0:
-			return "a process of another PID namespace has used it, and may " +
-				"run" + cure
-		case runs(pid):
+		case does == nil:
+			return outside
+		case *does:
 			return fmt.Sprintf("%d %s has used it, and runs%s", pid,
 				commandOf(pid), cure)
 		}
@@ -93,17 +95,43 @@ func running(pids ...int) string {
 	return ""
 }
 
-// runs tells whether a process runs. A zombie does not run, though kill(2)
-// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
-func runs(pid int) bool {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil { // no such process, or the call is forbidden: ask kill
-		return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
+// runs tells whether the process that used an object runs, if the last use was
+// at that time. A process of another PID namespace has number 0, and it is not
+// known whether it runs: nil. A zombie does not run, though kill(2) finds it.
+// Where the kernel does not tell, the answer is yes. See pidfd_open(2).
+func runs(pid int, used *time.Time) *bool {
+	if pid == 0 {
+		return nil
 	}
-	defer unix.Close(fd)
-	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime interrupted poll
+	fd, err := unix.PidfdOpen(pid, 0)
+	switch err {
+	case nil:
+		defer unix.Close(fd)
+		ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, _ := unix.Poll(ended, 0)
+		// -1: a signal of the Go runtime interrupted poll
+		return new(n <= 0 && !startedLater(pid, used))
+	case unix.EINVAL, unix.ENOENT: // only a thread has this number
+		return new(false)
+	}
+	// There is no such process, or the call is forbidden: ask kill.
+	return new(unix.Kill(pid, 0) != unix.ESRCH)
+}
+
+// margin is for a clock that was set between the use of an object and now.
+var margin = time.Hour
+
+// startedLater tells whether a process is a later one with the same number: it
+// started after the last use of the object. If it is not known when it started,
+// the answer is no. No object is older than the last boot: if it seems to be,
+// the clock was set.
+func startedLater(pid int, used *time.Time) bool {
+	var up unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+	boot := time.Now().Add(-time.Duration(up.Nano()))
+	// Field 22 is the time from the boot to the start, in 1/100 s.
+	start := boot.Add(time.Duration(statField(pid, 22)) * time.Second / 100)
+	return used != nil && used.After(boot) && start.After(used.Add(margin))
 }
 
 // hold opens a file that no other process has open or mapped, in any namespace:
@@ -204,17 +232,17 @@ func (s *semSet) keep(uid uint32) string {
 			pids = append(pids, v.LastPid)
 		}
 	}
-	why := cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
+	why := cmp.Or(tooYoung(s.used()), running(s.used(), pids...))
 	if len(pids) == 0 && !force { // the kernel knows no creator of a set
 		why = cmp.Or(why, "nobody has used it yet, so its creator may run; "+
 			"-force removes it all the same")
 	}
-	now := semSet{ID: s.ID, Count: s.Count}
+	now := *s
 	if err := now.read(); why != "" {
 		return why
 	} else if err != nil {
 		return hasGone
-	} else if !slices.Equal(now.Values, s.Values) {
+	} else if !reflect.DeepEqual(now.Values, s.Values) {
 		return justUsed
 	}
 	return ""

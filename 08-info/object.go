@@ -50,10 +50,13 @@ type object struct {
 	Creator   *int32     `json:"creator_pid"`
 	LastPid   *int32     `json:"last_pid"`
 
+	CreatorRuns *bool `json:"creator_runs"`
+	LastRuns    *bool `json:"last_runs"`
+
 	backing backing
 	path    string     // of a POSIX object that has not been removed
 	read    *time.Time // the same: the file's atime
-	creator string     // its pid and command, if nobody is attached and it runs
+	creator string     // if nobody is attached, and it runs or may run
 }
 
 // A snapshot is all that list shows.
@@ -141,8 +144,16 @@ func (o *object) fillIn(s *survey) bool {
 			}
 		}
 		o.Complete = n >= *o.Attaches
-		if c := int(*o.Creator); *o.Attaches == 0 && runs(c) {
-			o.creator = fmt.Sprintf("creator %d %s", c, commandOf(c))
+		creator := int(*o.Creator)
+		o.CreatorRuns = runs(creator, o.used())
+		o.LastRuns = runs(int(*o.LastPid), o.used())
+		switch {
+		case *o.Attaches > 0:
+		case o.CreatorRuns == nil:
+			o.creator = "creator ?"
+		case *o.CreatorRuns:
+			o.creator = fmt.Sprintf("creator %d %s", creator,
+				commandOf(creator))
 		}
 	} else if o.Complete = s.whole; o.Complete {
 		o.Attaches = &n

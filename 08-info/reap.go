@@ -112,7 +112,7 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 		return nil, err
 	}
 	var others []string // users who have some
-	young, posix := 0, 0
+	young, unknown, posix := 0, 0, 0
 	for _, o := range s.Objects {
 		switch {
 		case o.inUse() || o.Kind != kindSegment && o.path == "":
@@ -126,16 +126,24 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 		case tooYoung(o.used()) != "":
 			young++
 		default:
-			if why := o.keep(uid); why != "" {
+			switch why := o.keep(uid); why {
+			case "":
+				leftovers = append(leftovers, o)
+			case outside:
+				unknown++
+			default:
 				kept(o, why)
-				continue
 			}
-			leftovers = append(leftovers, o)
 		}
 	}
 	if young > 0 {
 		log.Printf("segments that nobody has attached, but that were used in "+
 			"the last %v: %d; see -older", older, young)
+	}
+	if unknown > 0 {
+		log.Printf("segments that processes of another PID namespace have "+
+			"used, which may run: %d; -force removes one that is named",
+			unknown)
 	}
 	if posix > 0 {
 		log.Printf("POSIX objects, which are taken only by -name: %d", posix)
