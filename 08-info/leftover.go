@@ -153,8 +153,11 @@ func (o *object) hold() (f *os.File, why string) {
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 	}
 	switch {
-	case err != nil:
+	case err == unix.EAGAIN:
 		why = "another process has it open"
+	case err != nil:
+		why = fmt.Sprintf("it is not known if another process has it open: "+
+			"F_SETLEASE: %v; root needs CAP_LEASE", err)
 	case unix.Fstat(int(f.Fd()), &st) != nil || st.Ino != o.backing.inode ||
 		st.Nlink == 0:
 		why = hasGone

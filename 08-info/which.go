@@ -68,6 +68,21 @@ func named() (n int) {
 	return n
 }
 
+// refuseTwice ends the program if a flag is given twice. Package flag would
+// drop the first one.
+func refuseTwice(args []string) {
+	given := map[string]bool{}
+	for _, arg := range args {
+		title, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !strings.HasPrefix(arg, "-") {
+			continue // a value
+		} else if given[title] {
+			wrongUsage("-" + title + " is given twice")
+		}
+		given[title] = true
+	}
+}
+
 // wantOne ends the program unless the flags name one object.
 func wantOne() {
 	if named() == 1 {
@@ -165,9 +180,13 @@ func explain(call string, shmid int, err error) error {
 		return fmt.Errorf("%s segment %d: no such segment\n"+
 			"%s list shows those that there are", call, shmid, program)
 	case err == unix.EPERM && lookErr == nil && !ours(ds):
+		right := "CAP_SYS_ADMIN"
+		if strings.HasSuffix(call, "LOCK") {
+			right = "CAP_IPC_LOCK"
+		}
 		return fmt.Errorf("%s segment %d: %w: it belongs to %s\n"+
-			"only its owner, its creator and root may", call, shmid, err,
-			userName(ds.Perm.Uid))
+			"only its owner, its creator, and root with %s may", call, shmid,
+			err, userName(ds.Perm.Uid), right)
 	}
 	return fmt.Errorf("%s segment %d: %w", call, shmid, err)
 }
