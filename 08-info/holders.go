@@ -92,13 +92,11 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 		fmt.Sscanf(line, "%x-%x %s %x", &at.start, &at.end, &at.perms,
 			&at.offset)
 		path := strings.Join(f[5:], " ")
-		hex, isKey := strings.CutPrefix(path, "/SYSV")
-		if isKey && b.dev != s.shm {
-			keyBits, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
-			if err != nil || !inNamespace {
+		if strings.HasPrefix(path, "/SYSV") && b.dev != s.shm {
+			if !inNamespace {
 				continue
 			}
-			b.dev, at.key = sysv, uint32(keyBits)
+			b.dev = sysv
 		} else if strings.HasSuffix(path, deleted) {
 			n := s.note(b, path)
 			n.end = max(n.end, at.offset+at.end-at.start)

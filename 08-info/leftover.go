@@ -126,12 +126,15 @@ var margin = time.Hour
 // the answer is no. No object is older than the last boot: if it seems to be,
 // the clock was set.
 func startedLater(pid int, used *time.Time) bool {
+	if used == nil || time.Since(*used) < margin {
+		return false // and most are fast
+	}
 	var up unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
 	boot := time.Now().Add(-time.Duration(up.Nano()))
 	// Field 22 is the time from the boot to the start, in 1/100 s.
 	start := boot.Add(time.Duration(statField(pid, 22)) * time.Second / 100)
-	return used != nil && used.After(boot) && start.After(used.Add(margin))
+	return used.After(boot) && start.After(used.Add(margin))
 }
 
 // hold opens a file that no other process has open or mapped, in any namespace:
@@ -227,7 +230,7 @@ func (s *semSet) keep(uid uint32) string {
 	case s.Values == nil:
 		return "this process may not read its values"
 	case s.waiting() > 0:
-		return fmt.Sprintf("%d wait for it", s.waiting())
+		return fmt.Sprintf("processes that wait for it: %d", s.waiting())
 	}
 	var pids []int
 	for _, v := range s.Values {

@@ -116,7 +116,7 @@ func (s *snapshot) explainGaps() {
 // String tells which namespace this is, how many others there are to be seen,
 // and processes in some of them.
 func (n namespace) String() string {
-	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode, len(n.Others))
+	text := fmt.Sprintf("IPC namespace %d; %d more seen", n.Inode, len(n.Others))
 	if len(n.Others) == 0 {
 		return text
 	}

@@ -52,8 +52,13 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if o.Resident != nil {
 		memory = fmt.Sprint(*o.Resident / pageSize)
 	}
-	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d\n%d bytes, pages: %d, "+
-		"in memory: %s\n", o.title(), o, inode(s.namespace), o.Bytes, total,
+	if o.Kind == kindSegment {
+		fmt.Fprintf(&text, "%s, %v, in IPC namespace %d\n", o.title(), o,
+			inode(s.namespace))
+	} else {
+		fmt.Fprintln(&text, o)
+	}
+	fmt.Fprintf(&text, "%d bytes, pages: %d, in memory: %s\n", o.Bytes, total,
 		memory)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
@@ -80,7 +85,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		drawPage(&text, fmt.Sprintf("page %-5d ", n), views)
 	}
 	if total > shown {
-		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
+		fmt.Fprintf(&text, "… pages not shown: %d; see -pages\n", total-shown)
 	}
 	stdout.Write(text.Bytes())
 	switch {

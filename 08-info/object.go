@@ -129,7 +129,7 @@ func (o *object) fillIn(s *survey) bool {
 	if o.UID != nil {
 		o.Owner, o.ModeOctal = userName(*o.UID), fmt.Sprintf("%04o", *o.Mode)
 	}
-	o.Processes = append([]process{}, s.of(o)...)
+	o.Processes = append([]process{}, s.users[o.backing]...)
 	n := uint64(0)
 	for _, p := range o.Processes {
 		n += uint64(len(p.spans))
@@ -144,16 +144,10 @@ func (o *object) fillIn(s *survey) bool {
 			}
 		}
 		o.Complete = n >= *o.Attaches
-		creator := int(*o.Creator)
-		o.CreatorRuns = runs(creator, o.used())
+		o.CreatorRuns = runs(int(*o.Creator), o.used())
 		o.LastRuns = runs(int(*o.LastPid), o.used())
-		switch {
-		case *o.Attaches > 0:
-		case o.CreatorRuns == nil:
-			o.creator = "creator ?"
-		case *o.CreatorRuns:
-			o.creator = fmt.Sprintf("creator %d %s", creator,
-				commandOf(creator))
+		if *o.Attaches == 0 && (o.CreatorRuns == nil || *o.CreatorRuns) {
+			o.creator = "creator " + state(int(*o.Creator), o.CreatorRuns)
 		}
 	} else if o.Complete = s.whole; o.Complete {
 		o.Attaches = &n
@@ -277,18 +271,17 @@ func age(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	switch d := now.Sub(*t); {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(0, d/time.Second))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	case d < 365*24*time.Hour:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
-	default:
-		return fmt.Sprintf("%dy", d/(365*24*time.Hour))
+	n, unit := max(0, now.Unix()-t.Unix()), "s"
+	for _, next := range []struct {
+		size int64
+		unit string
+	}{{60, "m"}, {60, "h"}, {24, "d"}, {365, "y"}} {
+		if n < next.size {
+			break
+		}
+		n, unit = n/next.size, next.unit
 	}
+	return fmt.Sprint(n, unit)
 }
 
 // shmDevice returns the device of /dev/shm below a root. It is 0 if there is

@@ -40,7 +40,6 @@ func (p process) String() string {
 type span struct {
 	start, end, offset uint64
 	perms              string
-	key                uint32 // of a segment, also after its removal
 }
 
 // A backing is what lies behind a mapping or a descriptor: the device and the
@@ -83,10 +82,9 @@ func scan() (*survey, error) {
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(""), kernel: kernelDevices()}
 	s.inLines = inLines(append(s.kernel, s.shm)...)
-	var maps bytes.Buffer // used again for each process
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			s.lookInto(pid, &maps)
+			s.lookInto(pid)
 		}
 	}
 	// If /proc is mounted with hidepid, the processes of other users cannot be
@@ -104,8 +102,8 @@ func scan() (*survey, error) {
 }
 
 // lookInto notes what a process has.
-func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
-	dir, in, err := readMaps(pid, maps)
+func (s *survey) lookInto(pid int) {
+	dir, in, maps, err := readMaps(pid)
 	if errors.Is(err, fs.ErrPermission) && !kernelThread(pid) {
 		s.hidden = append(s.hidden, strconv.Itoa(pid))
 	}
@@ -115,7 +113,7 @@ func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
 	if in != s.namespace && (s.others[in] == 0 || pid < s.others[in]) {
 		s.others[in] = pid
 	}
-	if maps.Len() == 0 {
+	if len(maps) == 0 {
 		return // a thread of the kernel, or a zombie
 	}
 	dev := shmDevice(dir + "/root")
@@ -123,7 +121,7 @@ func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
 		s.elsewhere = pid
 	}
 	found := map[backing]*process{}
-	s.addMaps(found, dir, maps.Bytes(), in == s.namespace)
+	s.addMaps(found, dir, maps, in == s.namespace)
 	if pid != os.Getpid() { // a shell may have redirected this program
 		s.addDescriptors(found, dir)
 	}
@@ -136,35 +134,28 @@ func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
 // readMaps reads what a process has mapped, and its IPC namespace. If its first
 // thread has ended, the others still have both. Then dir is the directory of
 // one of those, else that of the process.
-func readMaps(pid int, maps *bytes.Buffer) (dir, in string, err error) {
+func readMaps(pid int) (dir, in string, maps []byte, err error) {
 	dir = fmt.Sprintf("/proc/%d", pid)
-	in, err = readThread(dir, maps)
-	if maps.Len() > 0 || errors.Is(err, fs.ErrPermission) {
-		return dir, in, err
+	in, maps, err = readThread(dir)
+	if len(maps) > 0 || errors.Is(err, fs.ErrPermission) {
+		return dir, in, maps, err
 	}
 	threads, _ := filepath.Glob(dir + "/task/*")
 	for _, dir = range threads {
-		in, err = readThread(dir, maps)
-		if maps.Len() > 0 {
+		in, maps, err = readThread(dir)
+		if len(maps) > 0 {
 			break
 		}
 	}
-	return dir, in, err
+	return dir, in, maps, err
 }
 
-func readThread(dir string, maps *bytes.Buffer) (in string, err error) {
-	maps.Reset()
+func readThread(dir string) (in string, maps []byte, err error) {
 	in, err = os.Readlink(dir + "/ns/ipc")
-	if err != nil {
-		return "", err
+	if err == nil {
+		maps, err = os.ReadFile(dir + "/maps")
 	}
-	f, err := os.Open(dir + "/maps")
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	_, err = maps.ReadFrom(f)
-	return in, err
+	return in, maps, err
 }
 
 // kernelThread tells whether a process that may not be looked into is a thread
@@ -196,13 +187,24 @@ func commandOf(pid int) string {
 	return printable(strings.TrimSuffix(string(text), "\n"))
 }
 
+// state returns a process that used an object, and its command if it runs.
+func state(pid int, runs *bool) string {
+	switch {
+	case runs == nil:
+		return "?"
+	case *runs:
+		return fmt.Sprintf("%d %s", pid, commandOf(pid))
+	}
+	return fmt.Sprintf("%d (ended)", pid)
+}
+
 // unseen says which processes could not be looked into.
 func (s *survey) unseen() string {
 	if s.hidden == nil {
 		return "processes of other PID namespaces, and those that hidepid " +
 			"hides, are not to be seen here"
 	}
-	text := fmt.Sprintf("no right to look into %d of the processes here: %s",
+	text := fmt.Sprintf("no right to look into %d of the processes here: pid %s",
 		len(s.hidden), some(s.hidden, 20))
 	if os.Geteuid() != 0 {
 		text += "; root has it"
@@ -235,16 +237,4 @@ func (s *survey) where() namespace {
 func inode(link string) uint64 {
 	n, _ := strconv.ParseUint(strings.Trim(link, "ipc:[]"), 10, 64)
 	return n
-}
-
-// of returns the processes that have an object. A removed segment has no key
-// any more, but maps still shows the old key. So only its id is compared.
-func (s *survey) of(o *object) []process {
-	all := s.users[o.backing]
-	if o.Key == nil || *o.Key == 0 {
-		return all
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(p process) bool {
-		return p.spans[0].key != *o.Key
-	})
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"log"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +30,7 @@ var (
 func reapFlags() {
 	anyFlags()
 	flag.DurationVar(&older, "older", older,
-		"`time` since the last attach, detach or change: 90s, 10m or 24h")
+		"`time` since the last attach, detach or change, as 90s, 10m or 24h")
 	flag.BoolVar(&really, "yes", false, "remove them, not only list them")
 	flag.Func("user", "whose leftovers, for root: a `user`, name or number",
 		func(s string) (err error) {
@@ -47,7 +49,7 @@ func reapFlags() {
 // of other users, none that was used lately, and looks again just before it
 // removes one.
 func reap(_ context.Context, stdout io.Writer) error {
-	if named() > 1 || force && named() == 0 {
+	if given.count > 1 || force && given.count == 0 {
 		wantOne()
 	} else if older < 0 {
 		return errors.New("-older is out of range")
@@ -64,7 +66,7 @@ func reap(_ context.Context, stdout io.Writer) error {
 	switch {
 	case given.semKey != 0 || given.semID >= 0:
 		return reapSet(stdout, uid)
-	case named() == 1:
+	case given.count == 1:
 		leftovers, err = namedLeftover(uid)
 	default:
 		leftovers, err = allLeftovers(uid)
@@ -81,7 +83,11 @@ func reap(_ context.Context, stdout io.Writer) error {
 		return err
 	}
 	for _, o := range leftovers {
-		err = errors.Join(err, o.remove(stdout, uid))
+		failed := o.remove(stdout, uid)
+		if failed != nil && err != nil {
+			log.Print(err) // main prints only the last one
+		}
+		err = cmp.Or(failed, err)
 	}
 	return err
 }
@@ -112,7 +118,8 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 		return nil, err
 	}
 	var others []string // users who have some
-	young, unknown, posix := 0, 0, 0
+	var posix []string
+	young, unknown := 0, 0
 	for _, o := range s.Objects {
 		switch {
 		case o.inUse() || o.Kind != kindSegment && o.path == "":
@@ -122,7 +129,7 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 				others = append(others, "-user "+userName(*o.UID))
 			}
 		case o.Kind != kindSegment:
-			posix++
+			posix = append(posix, o.title())
 		case tooYoung(o.used()) != "":
 			young++
 		default:
@@ -145,8 +152,9 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 			"used, which may run: %d; -force removes one that is named",
 			unknown)
 	}
-	if posix > 0 {
-		log.Printf("POSIX objects, which are taken only by -name: %d", posix)
+	if posix != nil {
+		log.Printf("POSIX objects are taken only by -name: %s",
+			some(posix, 60))
 	}
 	if slices.Sort(others); len(others) > 0 {
 		log.Printf("leftovers of others, for root to remove: %s",
@@ -166,7 +174,7 @@ func kept(what fmt.Stringer, why string) error {
 		return nil
 	}
 	err := fmt.Errorf("%v: kept: %s", what, why)
-	if named() == 1 {
+	if given.count == 1 {
 		return err
 	}
 	log.Print(err)
@@ -224,10 +232,10 @@ func findSet() (*semSet, error) {
 			return s, nil
 		}
 	}
-	what := fmt.Sprintf("key %#x", uint32(given.semKey))
+	what := fmt.Sprintf("with key %#x", uint32(given.semKey))
 	if given.semID >= 0 {
-		what = fmt.Sprintf("set %d", given.semID)
+		what = strconv.Itoa(given.semID)
 	}
-	return nil, fmt.Errorf("semget %s: no such semaphore set\n"+
+	return nil, fmt.Errorf("there is no semaphore set %s\n"+
 		"%s list shows those that there are", what, program)
 }

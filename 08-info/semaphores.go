@@ -96,12 +96,8 @@ func (s *semSet) read() error {
 			return err
 		}
 		v.LastRuns = runs(v.LastPid, s.used())
-		switch {
-		case v.LastRuns == nil: // nobody has used it, as far as is known
-		case *v.LastRuns:
-			v.last = fmt.Sprintf("last %d %s", v.LastPid, commandOf(v.LastPid))
-		default:
-			v.last = fmt.Sprintf("last %d (ended)", v.LastPid)
+		if v.LastPid != 0 {
+			v.last = "last " + state(v.LastPid, v.LastRuns)
 		}
 		s.Values = append(s.Values, v)
 	}

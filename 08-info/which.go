@@ -23,6 +23,7 @@ var given = struct {
 	key, id       int
 	name          string
 	semKey, semID int
+	count         int // how many of these
 }{id: -1, semID: -1}
 
 func whichFlags() {
@@ -36,6 +37,7 @@ func anyFlags() {
 	flag.Func("name", "`name` of the POSIX object, as list shows it",
 		func(s string) error {
 			given.name = s
+			given.count++
 			if path.Clean("/"+s) != s {
 				return errors.New("want a slash and a file name")
 			}
@@ -50,22 +52,12 @@ func numberFlag(to *int, flagName, usage string, lowest uint64) {
 	flag.Func(flagName, usage, func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 32)
 		if err != nil || n < lowest || lowest == 0 && n > math.MaxInt32 {
-			return errors.New("out of range, or no number")
+			return fmt.Errorf("want a number from %d on, of 32 bits", lowest)
 		}
 		*to = int(n)
+		given.count++
 		return nil
 	})
-}
-
-// named is how many objects the flags name.
-func named() (n int) {
-	for _, isGiven := range []bool{given.key != 0, given.id >= 0,
-		given.name != "", given.semKey != 0, given.semID >= 0} {
-		if isGiven {
-			n++
-		}
-	}
-	return n
 }
 
 // refuseTwice ends the program if a flag is given twice. Package flag would
@@ -85,7 +77,7 @@ func refuseTwice(args []string) {
 
 // wantOne ends the program unless the flags name one object.
 func wantOne() {
-	if named() == 1 {
+	if given.count == 1 {
 		return
 	}
 	var flags []string // that the command has
