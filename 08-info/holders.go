@@ -199,12 +199,7 @@ func (s *survey) objects(withName []*object, all bool) (found []*object) {
 		found = append(found, o)
 	}
 	// The one that has most memory comes first.
-	memory := func(o *object) uint64 {
-		if o.Resident == nil {
-			return o.Bytes
-		}
-		return *o.Resident
-	}
+	memory := func(o *object) uint64 { return *cmp.Or(o.Resident, &o.Bytes) }
 	slices.SortFunc(found, func(a, b *object) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind),
 			cmp.Compare(memory(b), memory(a)), cmp.Compare(*a.Inode, *b.Inode))

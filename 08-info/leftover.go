@@ -104,18 +104,15 @@ func runs(pid int, used *time.Time) *bool {
 		return nil
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
-	switch err {
-	case nil:
-		defer unix.Close(fd)
-		ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, _ := unix.Poll(ended, 0)
-		// -1: a signal of the Go runtime interrupted poll
-		return new(n <= 0 && !startedLater(pid, used))
-	case unix.EINVAL, unix.ENOENT: // only a thread has this number
+	if err == unix.EINVAL || err == unix.ENOENT { // only a thread has it
 		return new(false)
+	} else if err != nil { // nobody has it, or the call is forbidden: ask kill
+		return new(unix.Kill(pid, 0) != unix.ESRCH)
 	}
-	// There is no such process, or the call is forbidden: ask kill.
-	return new(unix.Kill(pid, 0) != unix.ESRCH)
+	defer unix.Close(fd)
+	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, _ := unix.Poll(ended, 0) // -1: a signal of the Go runtime interrupted it
+	return new(n <= 0 && !startedLater(pid, used))
 }
 
 // margin is for a clock that was set between the use of an object and now.

@@ -52,14 +52,13 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if o.Resident != nil {
 		memory = fmt.Sprint(*o.Resident / pageSize)
 	}
-	if o.Kind == kindSegment {
-		fmt.Fprintf(&text, "%s, %v, in IPC namespace %d\n", o.title(), o,
+	title := o.String()
+	if o.Kind == kindSegment { // a POSIX object is in no IPC namespace
+		title = fmt.Sprintf("%s, %s, in IPC namespace %d", o.title(), title,
 			inode(s.namespace))
-	} else {
-		fmt.Fprintln(&text, o)
 	}
-	fmt.Fprintf(&text, "%d bytes, pages: %d, in memory: %s\n", o.Bytes, total,
-		memory)
+	fmt.Fprintf(&text, "%s\n%d bytes, pages: %d, in memory: %s\n", title,
+		o.Bytes, total, memory)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
 	isMapped := slices.ContainsFunc(o.Processes, func(p process) bool {

@@ -63,15 +63,15 @@ func numberFlag(to *int, flagName, usage string, lowest uint64) {
 // refuseTwice ends the program if a flag is given twice. Package flag would
 // drop the first one.
 func refuseTwice(args []string) {
-	given := map[string]bool{}
+	seen := map[string]bool{}
 	for _, arg := range args {
 		title, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		if !strings.HasPrefix(arg, "-") {
 			continue // a value
-		} else if given[title] {
+		} else if seen[title] {
 			wrongUsage("-" + title + " is given twice")
 		}
-		given[title] = true
+		seen[title] = true
 	}
 }
 
@@ -167,24 +167,16 @@ func gone(err error) bool {
 // explain returns an error that says why a call about a segment failed.
 func explain(call string, shmid int, err error) error {
 	ds, lookErr := look(shmid)
+	uid := uint32(os.Geteuid())
 	switch {
 	case gone(err) && gone(lookErr):
 		return fmt.Errorf("%s segment %d: no such segment\n"+
 			"%s list shows those that there are", call, shmid, program)
-	case err == unix.EPERM && lookErr == nil && !ours(ds):
-		right := "CAP_SYS_ADMIN"
-		if strings.HasSuffix(call, "LOCK") {
-			right = "CAP_IPC_LOCK"
-		}
-		return fmt.Errorf("%s segment %d: %w: it belongs to %s\n"+
-			"only its owner, its creator, and root with %s may", call, shmid,
-			err, userName(ds.Perm.Uid), right)
+	case err == unix.EPERM && lookErr == nil && ds.Perm.Uid != uid &&
+		ds.Perm.Cuid != uid:
+		return fmt.Errorf("%s segment %d: %w: it belongs to %s\nonly its "+
+			"owner, its creator, and root with CAP_SYS_ADMIN (for a lock: "+
+			"CAP_IPC_LOCK) may", call, shmid, err, userName(ds.Perm.Uid))
 	}
 	return fmt.Errorf("%s segment %d: %w", call, shmid, err)
-}
-
-// ours tells whether this user may change a segment.
-func ours(ds unix.SysvShmDesc) bool {
-	uid := uint32(os.Geteuid())
-	return ds.Perm.Uid == uid || ds.Perm.Cuid == uid
 }
