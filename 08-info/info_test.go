@@ -373,11 +373,11 @@ func TestTable(t *testing.T) {
 func TestSome(t *testing.T) {
 	for _, c := range []struct{ all, want string }{
 		{"1 a, 2 b", "1 a, 2 b"}, {"1 a, 2 b, 3 c, 4 d", "1 a, 2 b, +2"},
-		{"1 tail (open)", "1 tail…open)"}, {"", ""},
-		{"1 tail (open), 2 b", "1 ta…en), +1"},
-		{"1234567 tail, 2 b", "1234567…, +1"},
-		{"12345678 tail, 2 b", "+2"},
+		{"1 tail (open)", "1 tail (ope…"}, {"", ""},
+		{"1 tail (open), 2 b", "1 tail …, +1"},
+		{"123456 tail, 2 b", "123456 …, +1"}, {"1234567 tail, 2 b", "+2"},
 		{"creator 12 tail", "creator 12 …"},
+		{"creator 1234567 tail", "creator 1234567 …"},
 	} {
 		same(t, c.all, some(strings.Split(c.all, ", "), 12), c.want)
 	}
@@ -410,8 +410,8 @@ func TestNamespaces(t *testing.T) {
 	for pid := range 28 {
 		n.Others = append(n.Others, entry{Pid: 100 + pid})
 	}
-	same(t, "28", n.String(), "IPC namespace 9; 28 more seen, e.g. of pid 100, "+
-		"101, 102, 103, 104, +23")
+	same(t, "28", n.String(), "IPC namespace 9; 28 more seen, e.g. of pid "+
+		"100, 101, 102, 103, 104, +23")
 	n.Others = n.Others[:1]
 	same(t, "1", n.String(), "IPC namespace 9; 1 more seen, e.g. of pid 100")
 	n.Others = nil

@@ -204,8 +204,8 @@ func (s *survey) unseen() string {
 		return "processes of other PID namespaces, and those that hidepid " +
 			"hides, are not to be seen here"
 	}
-	text := fmt.Sprintf("no right to look into %d of the processes here: pid %s",
-		len(s.hidden), some(s.hidden, 20))
+	text := fmt.Sprintf("no right to look into %d of the processes here: "+
+		"pid %s", len(s.hidden), some(s.hidden, 20))
 	if os.Geteuid() != 0 {
 		text += "; root has it"
 	}

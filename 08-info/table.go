@@ -86,21 +86,22 @@ func (r row) tail(room int) string {
 	return status + some(r.processes, room)
 }
 
-// upToPid is the beginning of a process's text, which is never shortened.
-var upToPid = regexp.MustCompile(`^\D*\d+`)
+var upToPid = regexp.MustCompile(`^[a-z ]*\d+ `)
 
 // some puts as many texts into room letters as fit, and says how many do not.
+// It never cuts a pid, and a process that is the only one has its pid shown.
 func some(all []string, room int) string {
 	for shown := len(all); shown > 0; shown-- {
 		text, rest := strings.Join(all[:shown], ", "), ""
 		if shown < len(all) {
 			rest = fmt.Sprintf(", +%d", len(all)-shown)
 		}
-		pid := upToPid.FindString(text)
 		if letters(text+rest) <= room {
 			return text + rest
-		} else if shown == 1 && letters(pid+rest) < room {
-			return pid + cut(text[len(pid):], room-letters(pid+rest)) + rest
+		}
+		pid, n := len(upToPid.FindString(text)), room-letters(rest)-1
+		if shown == 1 && (pid <= n || rest == "") {
+			return string([]rune(text)[:max(n, pid)]) + "…" + rest
 		}
 	}
 	if len(all) == 0 {
