@@ -47,15 +47,6 @@ func kernelDevices() (all []uint64) {
 	return all
 }
 
-// inLines are devices as a line of maps has them.
-func inLines(devices ...uint64) (all [][]byte) {
-	for _, dev := range devices {
-		all = append(all, fmt.Appendf(nil, " %02x:%02x ", unix.Major(dev),
-			unix.Minor(dev)))
-	}
-	return all
-}
-
 // holder returns the process's entry for a backing. It creates the entry if
 // there is none.
 func holder(found map[backing]*process, b backing) *process {
@@ -70,8 +61,9 @@ func holder(found map[backing]*process, b backing) *process {
 // in hexadecimal, and always " (deleted)".
 func (s *survey) addMaps(found map[backing]*process, dir string,
 	maps []byte, inNamespace bool) {
-	if !slices.ContainsFunc(s.inLines, func(device []byte) bool {
-		return bytes.Contains(maps, device)
+	if !slices.ContainsFunc(append(s.kernel, s.shm), func(dev uint64) bool {
+		return bytes.Contains(maps, fmt.Appendf(nil, " %02x:%02x ",
+			unix.Major(dev), unix.Minor(dev)))
 	}) {
 		return // most processes have none, and this look is fast
 	}

@@ -537,7 +537,6 @@ func TestOneNameOfTwo(t *testing.T) {
 func TestOnlyTheKernelsDevice(t *testing.T) {
 	s := &survey{shm: unix.Mkdev(0, 30), kernel: kernelDevices(),
 		nameless: map[backing]*nameless{}}
-	s.inLines = inLines(s.kernel...)
 	const line = "7f0000000000-7f0000001000 rw-s 00000000 %02x:%02x %d    " +
 		"/SYSV0000d431 (deleted)\n"
 	own := s.kernel[0]

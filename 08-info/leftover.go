@@ -32,7 +32,9 @@ func (o *object) keep(uid uint32) string {
 	if why := tooYoung(o.used()); why != "" {
 		return why
 	} else if o.Kind != kindSegment {
-		return o.whyOpen()
+		f, why := o.hold()
+		f.Close() // it may be nil
+		return why
 	}
 	users := []int{int(*o.Creator)}
 	if o.Attached != nil { // nil: never attached, so there is no last user
@@ -115,8 +117,7 @@ func runs(pid int, used *time.Time) *bool {
 	return new(n <= 0 && !startedLater(pid, used))
 }
 
-// margin is for a clock that was set between the use of an object and now.
-var margin = time.Hour
+var margin = time.Hour // for a clock that was set since the use
 
 // startedLater tells whether a process is a later one with the same number: it
 // started after the last use of the object. If it is not known when it started,
@@ -124,7 +125,7 @@ var margin = time.Hour
 // the clock was set.
 func startedLater(pid int, used *time.Time) bool {
 	if used == nil || time.Since(*used) < margin {
-		return false // and most are fast
+		return false // as most do, without a look into /proc
 	}
 	var up unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
@@ -166,15 +167,6 @@ func (o *object) hold() (f *os.File, why string) {
 	}
 	f.Close()
 	return nil, why
-}
-
-// whyOpen says if another process has a file open or mapped.
-func (o *object) whyOpen() string {
-	f, why := o.hold()
-	if why == "" {
-		f.Close()
-	}
-	return why
 }
 
 // remove looks at an object again, since it was listed some time ago, and

@@ -55,7 +55,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	title := o.String()
 	if o.Kind == kindSegment { // a POSIX object is in no IPC namespace
 		title = fmt.Sprintf("%s, %s, in IPC namespace %d", o.title(), title,
-			inode(s.namespace))
+			s.namespace)
 	}
 	fmt.Fprintf(&text, "%s\n%d bytes, pages: %d, in memory: %s\n", title,
 		o.Bytes, total, memory)

@@ -114,7 +114,7 @@ func take() (*snapshot, error) {
 		return nil, err
 	}
 	s.Objects = append(s.Objects, processes.objects(s.Objects, showAll)...)
-	s.Namespace = processes.where()
+	s.Namespace = namespace{processes.namespace, processes.others}
 	s.Unreadable, s.survey = len(processes.hidden), processes
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
 		return !o.fillIn(processes)
@@ -129,6 +129,7 @@ func (o *object) fillIn(s *survey) bool {
 	if o.UID != nil {
 		o.Owner, o.ModeOctal = userName(*o.UID), fmt.Sprintf("%04o", *o.Mode)
 	}
+	o.Status = append([]string{}, o.Status...)
 	o.Processes = append([]process{}, s.users[o.backing]...)
 	n := uint64(0)
 	for _, p := range o.Processes {
@@ -154,9 +155,6 @@ func (o *object) fillIn(s *survey) bool {
 	}
 	if !o.inUse() && o.Attaches != nil {
 		o.Status = append(o.Status, "unused")
-	}
-	if o.Status == nil {
-		o.Status = []string{}
 	}
 	return true
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,16 +51,15 @@ const sysv = ^uint64(0) // no device has this number
 // A survey says which processes have which objects, as far as this process may
 // see.
 type survey struct {
-	namespace string         // of IPC, that of this process
-	others    map[string]int // namespaces, each with a pid of one in it
-	hidden    []string       // processes that this one may not look into
-	elsewhere int            // one of this namespace with another /dev/shm
+	namespace uint64   // of IPC, that of this process
+	others    []entry  // namespaces
+	hidden    []string // processes that this one may not look into
+	elsewhere int      // one of this namespace with another /dev/shm
 	users     map[backing][]process
 	nameless  map[backing]*nameless
 
-	shm     uint64   // the device of /dev/shm
-	kernel  []uint64 // the devices of what has no name in any directory
-	inLines [][]byte // all of these, as in a line of maps
+	shm    uint64   // the device of /dev/shm
+	kernel []uint64 // the devices of what has no name in any directory
 
 	whole bool // no process was missed
 }
@@ -74,16 +72,17 @@ func scan() (*survey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot see which processes use what: %w", err)
 	}
-	entries, err := os.ReadDir("/proc")
+	proc, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
 	}
-	s := &survey{namespace: own, others: map[string]int{},
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1) // in the order of the pids
+	s := &survey{namespace: inode(own), others: []entry{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(""), kernel: kernelDevices()}
-	s.inLines = inLines(append(s.kernel, s.shm)...)
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
 			s.lookInto(pid)
 		}
 	}
@@ -93,11 +92,6 @@ func scan() (*survey, error) {
 	// The first PID namespace has all processes. Its number never changes.
 	in, _ := os.Readlink("/proc/self/ns/pid")
 	s.whole = err == nil && s.hidden == nil && in == "pid:[4026531836]"
-	for _, all := range s.users {
-		slices.SortFunc(all, func(a, b process) int {
-			return cmp.Compare(a.Pid, b.Pid)
-		})
-	}
 	return s, nil
 }
 
@@ -110,8 +104,10 @@ func (s *survey) lookInto(pid int) {
 	if err != nil { // not for this process to see, or it has ended
 		return
 	}
-	if in != s.namespace && (s.others[in] == 0 || pid < s.others[in]) {
-		s.others[in] = pid
+	if in != s.namespace && !slices.ContainsFunc(s.others, func(e entry) bool {
+		return e.Inode == in
+	}) {
+		s.others = append(s.others, entry{in, pid})
 	}
 	if len(maps) == 0 {
 		return // a thread of the kernel, or a zombie
@@ -134,7 +130,7 @@ func (s *survey) lookInto(pid int) {
 // readMaps reads what a process has mapped, and its IPC namespace. If its first
 // thread has ended, the others still have both. Then dir is the directory of
 // one of those, else that of the process.
-func readMaps(pid int) (dir, in string, maps []byte, err error) {
+func readMaps(pid int) (dir string, in uint64, maps []byte, err error) {
 	dir = fmt.Sprintf("/proc/%d", pid)
 	in, maps, err = readThread(dir)
 	if len(maps) > 0 || errors.Is(err, fs.ErrPermission) {
@@ -150,12 +146,12 @@ func readMaps(pid int) (dir, in string, maps []byte, err error) {
 	return dir, in, maps, err
 }
 
-func readThread(dir string) (in string, maps []byte, err error) {
-	in, err = os.Readlink(dir + "/ns/ipc")
+func readThread(dir string) (in uint64, maps []byte, err error) {
+	link, err := os.Readlink(dir + "/ns/ipc")
 	if err == nil {
 		maps, err = os.ReadFile(dir + "/maps")
 	}
-	return in, maps, err
+	return inode(link), maps, err
 }
 
 // kernelThread tells whether a process that may not be looked into is a thread
@@ -219,18 +215,6 @@ func (s *survey) warnOfOtherShm() {
 		log.Printf("/dev/shm is another one for process %d of this IPC "+
 			"namespace: nsenter -t %[1]d --ipc --mount --pid", s.elsewhere)
 	}
-}
-
-// where is the namespace of this process, and the others with ways into them.
-func (s *survey) where() namespace {
-	n := namespace{inode(s.namespace), []entry{}}
-	for other, pid := range s.others {
-		n.Others = append(n.Others, entry{inode(other), pid})
-	}
-	slices.SortFunc(n.Others, func(a, b entry) int {
-		return cmp.Compare(a.Pid, b.Pid)
-	})
-	return n
 }
 
 // inode returns the number in a link such as ipc:[4026531839].

@@ -24,7 +24,7 @@ var (
 	older  = 10 * time.Minute
 	really bool
 	force  bool
-	reapOf *uint32 // a user, if not this one
+	reapOf = uint32(os.Geteuid())
 )
 
 func reapFlags() {
@@ -33,8 +33,11 @@ func reapFlags() {
 		"`time` since the last attach, detach or change, as 90s, 10m or 24h")
 	flag.BoolVar(&really, "yes", false, "remove them, not only list them")
 	flag.Func("user", "whose leftovers, for root: a `user`, name or number",
-		func(s string) (err error) {
-			reapOf, err = userID(s)
+		func(s string) error {
+			id, err := userID(s)
+			if err == nil {
+				reapOf = *id
+			}
 			return err
 		})
 	numberFlag(&given.semKey, "semkey", "`key` of a semaphore set: only "+
@@ -54,12 +57,10 @@ func reap(_ context.Context, stdout io.Writer) error {
 	} else if older < 0 {
 		return errors.New("-older is out of range")
 	}
-	uid := uint32(os.Geteuid())
-	if reapOf != nil && *reapOf != uid && uid != 0 {
+	uid := reapOf
+	if me := os.Geteuid(); uint32(me) != uid && me != 0 {
 		return fmt.Errorf("leftovers of %s: %w\nonly root removes those of "+
-			"others", userName(*reapOf), unix.EPERM)
-	} else if reapOf != nil {
-		uid = *reapOf
+			"others", userName(uid), unix.EPERM)
 	}
 	var leftovers []*object
 	var err error
@@ -117,8 +118,7 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var others []string // users who have some
-	var posix []string
+	var others, posix []string // users who have some; names
 	young, unknown := 0, 0
 	for _, o := range s.Objects {
 		switch {
@@ -148,13 +148,11 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 			"the last %v: %d; see -older", older, young)
 	}
 	if unknown > 0 {
-		log.Printf("segments that processes of another PID namespace have "+
-			"used, which may run: %d; -force removes one that is named",
-			unknown)
+		log.Printf("segments of processes in another PID namespace, which "+
+			"may run: %d; -force removes one that is named", unknown)
 	}
 	if posix != nil {
-		log.Printf("POSIX objects are taken only by -name: %s",
-			some(posix, 60))
+		log.Printf("POSIX objects, taken only by -name: %s", some(posix, 60))
 	}
 	if slices.Sort(others); len(others) > 0 {
 		log.Printf("leftovers of others, for root to remove: %s",
