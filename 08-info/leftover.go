@@ -125,7 +125,7 @@ var margin = time.Hour // for a clock that was set since the use
 // the clock was set.
 func startedLater(pid int, used *time.Time) bool {
 	if used == nil || time.Since(*used) < margin {
-		return false // as most do, without a look into /proc
+		return false // it cannot have: no look into /proc is needed
 	}
 	var up unix.Timespec
 	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
