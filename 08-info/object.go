@@ -28,30 +28,29 @@ const (
 // its kind does not have, or that is not known, is nil, and null in JSON. The
 // README describes the JSON.
 type object struct {
-	Kind      string     `json:"kind"`
-	Key       *uint32    `json:"key"`
-	ID        *int       `json:"id"`
-	Name      *string    `json:"name"`
-	Inode     *uint64    `json:"inode"`
-	Owner     string     `json:"owner"`
-	UID       *uint32    `json:"uid"`
-	Mode      *uint32    `json:"mode"`
-	ModeOctal string     `json:"mode_octal"`
-	Bytes     uint64     `json:"bytes"`
-	Resident  *uint64    `json:"resident_bytes"`
-	Swapped   *uint64    `json:"swapped_bytes"`
-	Attaches  *uint64    `json:"attaches"`
-	Processes []process  `json:"processes"`
-	Complete  bool       `json:"processes_complete"`
-	Status    []string   `json:"status"`
-	Attached  *time.Time `json:"last_attach"`
-	Detached  *time.Time `json:"last_detach"`
-	Changed   *time.Time `json:"last_change"`
-	Creator   *int32     `json:"creator_pid"`
-	LastPid   *int32     `json:"last_pid"`
-
-	CreatorRuns *bool `json:"creator_runs"`
-	LastRuns    *bool `json:"last_runs"`
+	Kind        string     `json:"kind"`
+	Key         *uint32    `json:"key"`
+	ID          *int       `json:"id"`
+	Name        *string    `json:"name"`
+	Inode       *uint64    `json:"inode"`
+	Owner       string     `json:"owner"`
+	UID         *uint32    `json:"uid"`
+	Mode        *uint32    `json:"mode"`
+	ModeOctal   string     `json:"mode_octal"`
+	Bytes       uint64     `json:"bytes"`
+	Resident    *uint64    `json:"resident_bytes"`
+	Swapped     *uint64    `json:"swapped_bytes"`
+	Attaches    *uint64    `json:"attaches"`
+	Processes   []process  `json:"processes"`
+	Complete    bool       `json:"processes_complete"`
+	Status      []string   `json:"status"`
+	Attached    *time.Time `json:"last_attach"`
+	Detached    *time.Time `json:"last_detach"`
+	Changed     *time.Time `json:"last_change"`
+	Creator     *int32     `json:"creator_pid"`
+	LastPid     *int32     `json:"last_pid"`
+	CreatorRuns *bool      `json:"creator_runs"`
+	LastRuns    *bool      `json:"last_runs"`
 
 	backing backing
 	path    string     // of a POSIX object that has not been removed

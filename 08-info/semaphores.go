@@ -32,11 +32,10 @@ type semSet struct {
 
 // A semaphore is one of a set.
 type semaphore struct {
-	Value   int `json:"value"`
-	Waiting int `json:"waiting"`      // until it is greater
-	Zero    int `json:"waiting_zero"` // until it is 0
-	LastPid int `json:"last_pid"`
-
+	Value    int   `json:"value"`
+	Waiting  int   `json:"waiting"`      // until it is greater
+	Zero     int   `json:"waiting_zero"` // until it is 0
+	LastPid  int   `json:"last_pid"`
 	LastRuns *bool `json:"last_runs"`
 
 	last string // the pid, and the command if it runs
