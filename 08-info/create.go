@@ -71,10 +71,7 @@ func create(ctx context.Context, stdout io.Writer) error {
 		// Look at it once, so that the size we compare is the size we print.
 		var ds unix.SysvShmDesc
 		if err == nil {
-			_, err = unix.SysvShmCtl(shmid, unix.IPC_STAT, &ds)
-		}
-		if err == unix.EACCES { // IPC_STAT needs the permission to read
-			ds, err = lookAny(shmid)
+			ds, err = look(shmid)
 		}
 		switch {
 		case err == unix.ENOENT || gone(err),
@@ -91,9 +88,9 @@ func create(ctx context.Context, stdout io.Writer) error {
 		case ds.Segsz != uint64(wantedSize):
 			return refuse(fmt.Sprintf("Size mismatch: expected %d, got %d",
 				wantedSize, ds.Segsz), "shmget key %#x: %w: %d bytes, "+
-				"%d wanted\nchoose another with -key, or remove it: %s rm "+
-				"-key %#[1]x",
-				uint32(given.key), unix.EEXIST, ds.Segsz, wantedSize, program)
+				"%d wanted; attached: %d\nchoose another with -key, or see "+
+				"if it is a leftover: %s reap -key %#[1]x", uint32(given.key),
+				unix.EEXIST, ds.Segsz, wantedSize, ds.Nattch, program)
 		}
 		fmt.Fprintln(stdout, did)
 		printInfo(stdout, ds)

@@ -47,15 +47,6 @@ func kernelDevices() (all []uint64) {
 	return all
 }
 
-// inLines are devices as a line of maps has them.
-func inLines(devices ...uint64) (all [][]byte) {
-	for _, dev := range devices {
-		all = append(all, fmt.Appendf(nil, " %02x:%02x ", unix.Major(dev),
-			unix.Minor(dev)))
-	}
-	return all
-}
-
 // holder returns the process's entry for a backing. It creates the entry if
 // there is none.
 func holder(found map[backing]*process, b backing) *process {
@@ -70,8 +61,9 @@ func holder(found map[backing]*process, b backing) *process {
 // in hexadecimal, and always " (deleted)".
 func (s *survey) addMaps(found map[backing]*process, dir string,
 	maps []byte, inNamespace bool) {
-	if !slices.ContainsFunc(s.inLines, func(device []byte) bool {
-		return bytes.Contains(maps, device)
+	if !slices.ContainsFunc(append(s.kernel, s.shm), func(dev uint64) bool {
+		return bytes.Contains(maps, fmt.Appendf(nil, " %02x:%02x ",
+			unix.Major(dev), unix.Minor(dev)))
 	}) {
 		return // most processes have none, and this look is fast
 	}
@@ -92,13 +84,11 @@ func (s *survey) addMaps(found map[backing]*process, dir string,
 		fmt.Sscanf(line, "%x-%x %s %x", &at.start, &at.end, &at.perms,
 			&at.offset)
 		path := strings.Join(f[5:], " ")
-		hex, isKey := strings.CutPrefix(path, "/SYSV")
-		if isKey && b.dev != s.shm {
-			keyBits, err := strconv.ParseUint(hex[:min(8, len(hex))], 16, 32)
-			if err != nil || !inNamespace {
+		if strings.HasPrefix(path, "/SYSV") && b.dev != s.shm {
+			if !inNamespace {
 				continue
 			}
-			b.dev, at.key = sysv, uint32(keyBits)
+			b.dev = sysv
 		} else if strings.HasSuffix(path, deleted) {
 			n := s.note(b, path)
 			n.end = max(n.end, at.offset+at.end-at.start)
@@ -201,12 +191,7 @@ func (s *survey) objects(withName []*object, all bool) (found []*object) {
 		found = append(found, o)
 	}
 	// The one that has most memory comes first.
-	memory := func(o *object) uint64 {
-		if o.Resident == nil {
-			return o.Bytes
-		}
-		return *o.Resident
-	}
+	memory := func(o *object) uint64 { return *cmp.Or(o.Resident, &o.Bytes) }
 	slices.SortFunc(found, func(a, b *object) int {
 		return cmp.Or(strings.Compare(a.Kind, b.Kind),
 			cmp.Compare(memory(b), memory(a)), cmp.Compare(*a.Inode, *b.Inode))

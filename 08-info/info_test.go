@@ -90,8 +90,8 @@ func newSegment(t *testing.T) (shmid int) {
 
 // block runs stat and returns the values of its lines, times in seconds.
 func block(t *testing.T, shmid int) map[string]string {
-	given.id = shmid
-	defer func() { given.id = -1 }()
+	given.id, given.count = shmid, 1
+	defer func() { given.id, given.count = -1, 0 }()
 	var out bytes.Buffer
 	if err := stat(t.Context(), &out); err != nil {
 		t.Fatal(err)
@@ -373,8 +373,11 @@ func TestTable(t *testing.T) {
 func TestSome(t *testing.T) {
 	for _, c := range []struct{ all, want string }{
 		{"1 a, 2 b", "1 a, 2 b"}, {"1 a, 2 b, 3 c, 4 d", "1 a, 2 b, +2"},
-		{"1 tail (open)", "1 tail…open)"}, {"", ""},
-		{"1 tail (open), 2 b", "1 ta…en), +1"},
+		{"1 tail (open)", "1 tail (ope…"}, {"", ""},
+		{"1 tail (open), 2 b", "1 tail …, +1"},
+		{"123456 tail, 2 b", "123456 …, +1"}, {"1234567 tail, 2 b", "+2"},
+		{"creator 12 tail", "creator 12 …"},
+		{"creator 1234567 tail", "creator 1234567 …"},
 	} {
 		same(t, c.all, some(strings.Split(c.all, ", "), 12), c.want)
 	}
@@ -407,12 +410,12 @@ func TestNamespaces(t *testing.T) {
 	for pid := range 28 {
 		n.Others = append(n.Others, entry{Pid: 100 + pid})
 	}
-	same(t, "28", n.String(), "IPC namespace 9; 28 more, e.g. of pid 100, "+
-		"101, 102, 103, 104, +23")
+	same(t, "28", n.String(), "IPC namespace 9; 28 more seen, e.g. of pid "+
+		"100, 101, 102, 103, 104, +23")
 	n.Others = n.Others[:1]
-	same(t, "1", n.String(), "IPC namespace 9; 1 more, e.g. of pid 100")
+	same(t, "1", n.String(), "IPC namespace 9; 1 more seen, e.g. of pid 100")
 	n.Others = nil
-	same(t, "none", n.String(), "IPC namespace 9; 0 more")
+	same(t, "none", n.String(), "IPC namespace 9; 0 more seen")
 }
 
 // A memfd, shared anonymous memory and an unlinked POSIX object are found in
@@ -534,7 +537,6 @@ func TestOneNameOfTwo(t *testing.T) {
 func TestOnlyTheKernelsDevice(t *testing.T) {
 	s := &survey{shm: unix.Mkdev(0, 30), kernel: kernelDevices(),
 		nameless: map[backing]*nameless{}}
-	s.inLines = inLines(s.kernel...)
 	const line = "7f0000000000-7f0000001000 rw-s 00000000 %02x:%02x %d    " +
 		"/SYSV0000d431 (deleted)\n"
 	own := s.kernel[0]
@@ -546,7 +548,7 @@ func TestOnlyTheKernelsDevice(t *testing.T) {
 		maps = fmt.Appendf(maps, line, unix.Major(dev), unix.Minor(dev), 7)
 		s.addMaps(found, "/proc/none", maps, true)
 		p := found[backing{sysv, 7}]
-		if (p != nil) != want || want && p.spans[0].key != 0xd431 ||
+		if (p != nil) != want ||
 			found[backing{sysv, 6}] == nil {
 			t.Errorf("device %#x: %v", dev, found)
 		}
@@ -577,10 +579,11 @@ func TestRunning(t *testing.T) {
 	if err := cmd.Run(); err != nil {
 		t.Skip(err)
 	}
-	if why := running(cmd.Process.Pid); why != "" {
+	now := time.Now()
+	if why := running(&now, cmd.Process.Pid); why != "" {
 		t.Error(why)
 	}
-	if running(cmd.Process.Pid, os.Getpid()) == "" {
+	if running(&now, cmd.Process.Pid, os.Getpid()) == "" {
 		t.Error("this process does not run")
 	}
 	older = 0
@@ -781,13 +784,47 @@ func TestCreateBusy(t *testing.T) {
 	t.Log(seen)
 }
 
-// Where pidfd_open fails, a process that kill finds counts as running.
+// A process runs if it has the pid of the one that used the object, and did not
+// start after that. Where pidfd_open fails, a process that kill finds counts as
+// running.
 func TestRuns(t *testing.T) {
 	const nobody = 1 << 30 // no pid is so high
-	me := os.Getpid()
-	if !runs(me) || runs(0) || runs(-1) || runs(nobody) {
-		t.Error("this process does not run, or a pid that nobody has does")
+	me, now := os.Getpid(), time.Now()
+	expect := func(what string, got *bool, want string) {
+		t.Helper()
+		text := "unknown"
+		if got != nil {
+			text = strconv.FormatBool(*got)
+		}
+		same(t, what, text, want)
 	}
+	expect("this process", runs(me, &now), "true")
+	expect("a pid of another namespace", runs(0, &now), "unknown")
+	expect("a pid that nobody has", runs(nobody, &now), "false")
+	threads, _ := os.ReadDir("/proc/self/task")
+	for _, thread := range threads {
+		if id, _ := strconv.Atoi(thread.Name()); id != me {
+			expect("a thread", runs(id, &now), "false")
+		}
+	}
+
+	// A program that has just been started has the pid.
+	cmd := exec.Command("tail", "-f", "/dev/null")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	defer func() { margin = time.Hour }()
+	child, past := cmd.Process.Pid, now.Add(-time.Minute)
+	expect("started a minute after the use", runs(child, &past), "true")
+	margin = 0
+	expect("started long after the use", runs(child, &past), "false")
+	expect("used since", runs(child, new(time.Now())), "true")
+	expect("used before the last boot", runs(child, new(time.Unix(1, 0))),
+		"true")
+	expect("used at an unknown time", runs(child, nil), "true")
+
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -796,7 +833,7 @@ func TestRuns(t *testing.T) {
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &none); err != nil {
 		t.Fatal(err)
 	}
-	mine, others := runs(me), runs(nobody)
+	mine, others := *runs(me, &past), *runs(nobody, &past)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}

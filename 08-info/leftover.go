@@ -9,6 +9,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -31,13 +32,15 @@ func (o *object) keep(uid uint32) string {
 	if why := tooYoung(o.used()); why != "" {
 		return why
 	} else if o.Kind != kindSegment {
-		return o.whyOpen()
+		f, why := o.hold()
+		f.Close() // it may be nil
+		return why
 	}
 	users := []int{int(*o.Creator)}
 	if o.Attached != nil { // nil: never attached, so there is no last user
 		users = append(users, int(*o.LastPid))
 	}
-	if why := running(users...); why != "" {
+	if why := running(o.used(), users...); why != "" {
 		return why
 	}
 	// Both have ended. Perhaps a child of theirs has just used it.
@@ -53,6 +56,9 @@ func (o *object) keep(uid uint32) string {
 const (
 	justUsed = "somebody has just used it"
 	hasGone  = "has gone"
+	cure     = "; -force removes it all the same, if it is named"
+	outside  = "a process of another PID namespace has used it, and may run" +
+		cure
 )
 
 func belongsTo(uid uint32) string {
@@ -72,20 +78,18 @@ func tooYoung(used *time.Time) string {
 		max(0, time.Since(*used).Truncate(time.Second)), older)
 }
 
-// running says which of these processes runs. If none runs, it returns "". A
-// program may use an object without being attached all the time, as Perl and
-// PHP programs do. A process of another PID namespace has number 0, and may
-// run.
-func running(pids ...int) string {
-	const cure = "; -force removes it all the same, if it is named"
+// running says which of these processes, which used an object, runs. If none
+// runs, it returns "". A program may use an object without being attached all
+// the time, as Perl and PHP programs do.
+func running(used *time.Time, pids ...int) string {
 	for _, pid := range pids {
+		does := runs(pid, used)
 		switch {
 		case force:
 			return ""
-		case pid == 0:
-			return "a process of another PID namespace has used it, and may " +
-				"run" + cure
-		case runs(pid):
+		case does == nil:
+			return outside
+		case *does:
 			return fmt.Sprintf("%d %s has used it, and runs%s", pid,
 				commandOf(pid), cure)
 		}
@@ -93,17 +97,42 @@ func running(pids ...int) string {
 	return ""
 }
 
-// runs tells whether a process runs. A zombie does not run, though kill(2)
-// finds it. If the kernel does not tell, the answer is yes. See pidfd_open(2).
-func runs(pid int) bool {
+// runs tells whether the process that used an object runs, if the last use was
+// at that time. A process of another PID namespace has number 0, and it is not
+// known whether it runs: nil. A zombie does not run, though kill(2) finds it.
+// Where the kernel does not tell, the answer is yes. See pidfd_open(2).
+func runs(pid int, used *time.Time) *bool {
+	if pid == 0 {
+		return nil
+	}
 	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil { // no such process, or the call is forbidden: ask kill
-		return pid > 0 && unix.Kill(pid, 0) != unix.ESRCH
+	if err == unix.EINVAL || err == unix.ENOENT { // only a thread has it
+		return new(false)
+	} else if err != nil { // nobody has it, or the call is forbidden: ask kill
+		return new(unix.Kill(pid, 0) != unix.ESRCH)
 	}
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	n, _ := unix.Poll(ended, 0)
-	return n <= 0 // -1: a signal of the Go runtime interrupted poll
+	n, _ := unix.Poll(ended, 0) // -1: a signal of the Go runtime interrupted it
+	return new(n <= 0 && !startedLater(pid, used))
+}
+
+var margin = time.Hour // for a clock that was set since the use
+
+// startedLater tells whether a process is a later one with the same number: it
+// started after the last use of the object. If it is not known when it started,
+// the answer is no. No object is older than the last boot: if it seems to be,
+// the clock was set.
+func startedLater(pid int, used *time.Time) bool {
+	if used == nil || time.Since(*used) < margin {
+		return false // it cannot have: no look into /proc is needed
+	}
+	var up unix.Timespec
+	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
+	boot := time.Now().Add(-time.Duration(up.Nano()))
+	// Field 22 is the time from the boot to the start, in 1/100 s.
+	start := boot.Add(time.Duration(statField(pid, 22)) * time.Second / 100)
+	return used.After(boot) && start.After(used.Add(margin))
 }
 
 // hold opens a file that no other process has open or mapped, in any namespace:
@@ -125,8 +154,11 @@ func (o *object) hold() (f *os.File, why string) {
 		_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
 	}
 	switch {
-	case err != nil:
+	case err == unix.EAGAIN:
 		why = "another process has it open"
+	case err != nil:
+		why = fmt.Sprintf("it is not known if another process has it open: "+
+			"F_SETLEASE: %v; root needs CAP_LEASE", err)
 	case unix.Fstat(int(f.Fd()), &st) != nil || st.Ino != o.backing.inode ||
 		st.Nlink == 0:
 		why = hasGone
@@ -135,15 +167,6 @@ func (o *object) hold() (f *os.File, why string) {
 	}
 	f.Close()
 	return nil, why
-}
-
-// whyOpen says if another process has a file open or mapped.
-func (o *object) whyOpen() string {
-	f, why := o.hold()
-	if why == "" {
-		f.Close()
-	}
-	return why
 }
 
 // remove looks at an object again, since it was listed some time ago, and
@@ -196,7 +219,7 @@ func (s *semSet) keep(uid uint32) string {
 	case s.Values == nil:
 		return "this process may not read its values"
 	case s.waiting() > 0:
-		return fmt.Sprintf("%d wait for it", s.waiting())
+		return fmt.Sprintf("processes that wait for it: %d", s.waiting())
 	}
 	var pids []int
 	for _, v := range s.Values {
@@ -204,17 +227,17 @@ func (s *semSet) keep(uid uint32) string {
 			pids = append(pids, v.LastPid)
 		}
 	}
-	why := cmp.Or(tooYoung(latest(s.Operated, s.Changed)), running(pids...))
+	why := cmp.Or(tooYoung(s.used()), running(s.used(), pids...))
 	if len(pids) == 0 && !force { // the kernel knows no creator of a set
 		why = cmp.Or(why, "nobody has used it yet, so its creator may run; "+
 			"-force removes it all the same")
 	}
-	now := semSet{ID: s.ID, Count: s.Count}
+	now := *s
 	if err := now.read(); why != "" {
 		return why
 	} else if err != nil {
 		return hasGone
-	} else if !slices.Equal(now.Values, s.Values) {
+	} else if !reflect.DeepEqual(now.Values, s.Values) {
 		return justUsed
 	}
 	return ""

@@ -87,7 +87,7 @@ func limits(_ context.Context, stdout io.Writer) error {
 	if unix.Statfs(shmDir, &shm) == nil {
 		table = append(table,
 			shmLimit("bytes", shm.Blocks, shm.Bfree, uint64(shm.Bsize)),
-			shmLimit("files", shm.Files, shm.Ffree, 1))
+			shmLimit("inodes", shm.Files, shm.Ffree, 1))
 		remount = fmt.Sprintf("size=%d,nr_inodes=%d",
 			shm.Blocks*uint64(shm.Bsize), shm.Files)
 	}
@@ -102,6 +102,8 @@ func limits(_ context.Context, stdout io.Writer) error {
 	fmt.Fprintf(&text, "pages swapped   %d\n", inUse.swp)
 	fmt.Fprintf(&text, "highest index   %d\n", highest)
 	fmt.Fprintf(&text, "page size       %d\n", os.Getpagesize())
+	forced, _ := os.ReadFile("/proc/sys/kernel/shm_rmid_forced")
+	fmt.Fprintf(&text, "shm_rmid_forced %s", forced)
 	fmt.Fprintf(&text, howToChange, sems.msl, sems.mns, sems.opm, sems.mni,
 		remount)
 	stdout.Write(text.Bytes())

@@ -116,13 +116,13 @@ func (s *snapshot) explainGaps() {
 // String tells which namespace this is, how many others there are to be seen,
 // and processes in some of them.
 func (n namespace) String() string {
-	text := fmt.Sprintf("IPC namespace %d; %d more", n.Inode, len(n.Others))
-	if len(n.Others) == 0 {
-		return text
-	}
 	var pids []string
 	for _, other := range n.Others {
 		pids = append(pids, strconv.Itoa(other.Pid))
 	}
-	return text + ", e.g. of pid " + some(pids, 30)
+	text := fmt.Sprintf("IPC namespace %d; %d more seen", n.Inode, len(pids))
+	if pids != nil {
+		text += ", e.g. of pid " + some(pids, 30)
+	}
+	return text
 }

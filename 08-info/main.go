@@ -68,6 +68,7 @@ func main() {
 	log.SetPrefix(program + ": ")
 	chosen := choose()
 	flag.Parse()
+	refuseTwice(os.Args[1:])
 	if flag.NArg() > 0 { // a stray argument
 		wrongUsage(fmt.Sprintf("stray argument %q", flag.Arg(0)))
 	}

@@ -52,9 +52,13 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 	if o.Resident != nil {
 		memory = fmt.Sprint(*o.Resident / pageSize)
 	}
-	fmt.Fprintf(&text, "%s, %v, in IPC namespace %d\n%d bytes, pages: %d, "+
-		"in memory: %s\n", o.title(), o, inode(s.namespace), o.Bytes, total,
-		memory)
+	title := o.String()
+	if o.Kind == kindSegment { // a POSIX object is in no IPC namespace
+		title = fmt.Sprintf("%s, %s, in IPC namespace %d", o.title(), title,
+			s.namespace)
+	}
+	fmt.Fprintf(&text, "%s\n%d bytes, pages: %d, in memory: %s\n", title,
+		o.Bytes, total, memory)
 	hidden, unread := false, error(nil)
 	shown := min(total, uint64(shownPages))
 	isMapped := slices.ContainsFunc(o.Processes, func(p process) bool {
@@ -80,7 +84,7 @@ func drawMap(ctx context.Context, stdout io.Writer) error {
 		drawPage(&text, fmt.Sprintf("page %-5d ", n), views)
 	}
 	if total > shown {
-		fmt.Fprintf(&text, "… pages not shown: %d\n", total-shown)
+		fmt.Fprintf(&text, "… pages not shown: %d; see -pages\n", total-shown)
 	}
 	stdout.Write(text.Bytes())
 	switch {

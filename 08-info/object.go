@@ -28,32 +28,34 @@ const (
 // its kind does not have, or that is not known, is nil, and null in JSON. The
 // README describes the JSON.
 type object struct {
-	Kind      string     `json:"kind"`
-	Key       *uint32    `json:"key"`
-	ID        *int       `json:"id"`
-	Name      *string    `json:"name"`
-	Inode     *uint64    `json:"inode"`
-	Owner     string     `json:"owner"`
-	UID       *uint32    `json:"uid"`
-	Mode      *uint32    `json:"mode"`
-	ModeOctal string     `json:"mode_octal"`
-	Bytes     uint64     `json:"bytes"`
-	Resident  *uint64    `json:"resident_bytes"`
-	Swapped   *uint64    `json:"swapped_bytes"`
-	Attaches  *uint64    `json:"attaches"`
-	Processes []process  `json:"processes"`
-	Complete  bool       `json:"processes_complete"`
-	Status    []string   `json:"status"`
-	Attached  *time.Time `json:"last_attach"`
-	Detached  *time.Time `json:"last_detach"`
-	Changed   *time.Time `json:"last_change"`
-	Creator   *int32     `json:"creator_pid"`
-	LastPid   *int32     `json:"last_pid"`
+	Kind        string     `json:"kind"`
+	Key         *uint32    `json:"key"`
+	ID          *int       `json:"id"`
+	Name        *string    `json:"name"`
+	Inode       *uint64    `json:"inode"`
+	Owner       string     `json:"owner"`
+	UID         *uint32    `json:"uid"`
+	Mode        *uint32    `json:"mode"`
+	ModeOctal   string     `json:"mode_octal"`
+	Bytes       uint64     `json:"bytes"`
+	Resident    *uint64    `json:"resident_bytes"`
+	Swapped     *uint64    `json:"swapped_bytes"`
+	Attaches    *uint64    `json:"attaches"`
+	Processes   []process  `json:"processes"`
+	Complete    bool       `json:"processes_complete"`
+	Status      []string   `json:"status"`
+	Attached    *time.Time `json:"last_attach"`
+	Detached    *time.Time `json:"last_detach"`
+	Changed     *time.Time `json:"last_change"`
+	Creator     *int32     `json:"creator_pid"`
+	LastPid     *int32     `json:"last_pid"`
+	CreatorRuns *bool      `json:"creator_runs"`
+	LastRuns    *bool      `json:"last_runs"`
 
 	backing backing
 	path    string     // of a POSIX object that has not been removed
 	read    *time.Time // the same: the file's atime
-	creator string     // its pid and command, if nobody is attached and it runs
+	creator string     // if nobody is attached, and it runs or may run
 }
 
 // A snapshot is all that list shows.
@@ -111,7 +113,7 @@ func take() (*snapshot, error) {
 		return nil, err
 	}
 	s.Objects = append(s.Objects, processes.objects(s.Objects, showAll)...)
-	s.Namespace = processes.where()
+	s.Namespace = namespace{processes.namespace, processes.others}
 	s.Unreadable, s.survey = len(processes.hidden), processes
 	s.Objects = slices.DeleteFunc(s.Objects, func(o *object) bool {
 		return !o.fillIn(processes)
@@ -126,7 +128,8 @@ func (o *object) fillIn(s *survey) bool {
 	if o.UID != nil {
 		o.Owner, o.ModeOctal = userName(*o.UID), fmt.Sprintf("%04o", *o.Mode)
 	}
-	o.Processes = append([]process{}, s.of(o)...)
+	o.Status = append([]string{}, o.Status...)
+	o.Processes = append([]process{}, s.users[o.backing]...)
 	n := uint64(0)
 	for _, p := range o.Processes {
 		n += uint64(len(p.spans))
@@ -141,17 +144,16 @@ func (o *object) fillIn(s *survey) bool {
 			}
 		}
 		o.Complete = n >= *o.Attaches
-		if c := int(*o.Creator); *o.Attaches == 0 && runs(c) {
-			o.creator = fmt.Sprintf("creator %d %s", c, commandOf(c))
+		o.CreatorRuns = runs(int(*o.Creator), o.used())
+		o.LastRuns = runs(int(*o.LastPid), o.used())
+		if *o.Attaches == 0 && (o.CreatorRuns == nil || *o.CreatorRuns) {
+			o.creator = "creator " + state(int(*o.Creator), o.CreatorRuns)
 		}
 	} else if o.Complete = s.whole; o.Complete {
 		o.Attaches = &n
 	}
 	if !o.inUse() && o.Attaches != nil {
 		o.Status = append(o.Status, "unused")
-	}
-	if o.Status == nil {
-		o.Status = []string{}
 	}
 	return true
 }
@@ -266,18 +268,17 @@ func age(t *time.Time, now time.Time) string {
 	if t == nil {
 		return "-"
 	}
-	switch d := now.Sub(*t); {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(0, d/time.Second))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 24*time.Hour:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	case d < 365*24*time.Hour:
-		return fmt.Sprintf("%dd", d/(24*time.Hour))
-	default:
-		return fmt.Sprintf("%dy", d/(365*24*time.Hour))
+	n, unit := max(0, now.Unix()-t.Unix()), "s"
+	for _, next := range []struct {
+		size int64
+		unit string
+	}{{60, "m"}, {60, "h"}, {24, "d"}, {365, "y"}} {
+		if n < next.size {
+			break
+		}
+		n, unit = n/next.size, next.unit
 	}
+	return fmt.Sprint(n, unit)
 }
 
 // shmDevice returns the device of /dev/shm below a root. It is 0 if there is

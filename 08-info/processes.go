@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -40,7 +39,6 @@ func (p process) String() string {
 type span struct {
 	start, end, offset uint64
 	perms              string
-	key                uint32 // of a segment, also after its removal
 }
 
 // A backing is what lies behind a mapping or a descriptor: the device and the
@@ -53,16 +51,15 @@ const sysv = ^uint64(0) // no device has this number
 // A survey says which processes have which objects, as far as this process may
 // see.
 type survey struct {
-	namespace string         // of IPC, that of this process
-	others    map[string]int // namespaces, each with a pid of one in it
-	hidden    []string       // processes that this one may not look into
-	elsewhere int            // one of this namespace with another /dev/shm
+	namespace uint64   // of IPC, that of this process
+	others    []entry  // namespaces
+	hidden    []string // processes that this one may not look into
+	elsewhere int      // one of this namespace with another /dev/shm
 	users     map[backing][]process
 	nameless  map[backing]*nameless
 
-	shm     uint64   // the device of /dev/shm
-	kernel  []uint64 // the devices of what has no name in any directory
-	inLines [][]byte // all of these, as in a line of maps
+	shm    uint64   // the device of /dev/shm
+	kernel []uint64 // the devices of what has no name in any directory
 
 	whole bool // no process was missed
 }
@@ -75,18 +72,18 @@ func scan() (*survey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot see which processes use what: %w", err)
 	}
-	entries, err := os.ReadDir("/proc")
+	proc, err := os.Open("/proc")
 	if err != nil {
 		return nil, err
 	}
-	s := &survey{namespace: own, others: map[string]int{},
+	defer proc.Close()
+	names, _ := proc.Readdirnames(-1) // in the order of the pids
+	s := &survey{namespace: inode(own), others: []entry{},
 		users: map[backing][]process{}, nameless: map[backing]*nameless{},
 		shm: shmDevice(""), kernel: kernelDevices()}
-	s.inLines = inLines(append(s.kernel, s.shm)...)
-	var maps bytes.Buffer // used again for each process
-	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			s.lookInto(pid, &maps)
+	for _, name := range names {
+		if pid, err := strconv.Atoi(name); err == nil {
+			s.lookInto(pid)
 		}
 	}
 	// If /proc is mounted with hidepid, the processes of other users cannot be
@@ -95,27 +92,24 @@ func scan() (*survey, error) {
 	// The first PID namespace has all processes. Its number never changes.
 	in, _ := os.Readlink("/proc/self/ns/pid")
 	s.whole = err == nil && s.hidden == nil && in == "pid:[4026531836]"
-	for _, all := range s.users {
-		slices.SortFunc(all, func(a, b process) int {
-			return cmp.Compare(a.Pid, b.Pid)
-		})
-	}
 	return s, nil
 }
 
 // lookInto notes what a process has.
-func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
-	dir, in, err := readMaps(pid, maps)
+func (s *survey) lookInto(pid int) {
+	dir, in, maps, err := readMaps(pid)
 	if errors.Is(err, fs.ErrPermission) && !kernelThread(pid) {
 		s.hidden = append(s.hidden, strconv.Itoa(pid))
 	}
 	if err != nil { // not for this process to see, or it has ended
 		return
 	}
-	if in != s.namespace && (s.others[in] == 0 || pid < s.others[in]) {
-		s.others[in] = pid
+	if in != s.namespace && !slices.ContainsFunc(s.others, func(e entry) bool {
+		return e.Inode == in
+	}) {
+		s.others = append(s.others, entry{in, pid})
 	}
-	if maps.Len() == 0 {
+	if len(maps) == 0 {
 		return // a thread of the kernel, or a zombie
 	}
 	dev := shmDevice(dir + "/root")
@@ -123,7 +117,7 @@ func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
 		s.elsewhere = pid
 	}
 	found := map[backing]*process{}
-	s.addMaps(found, dir, maps.Bytes(), in == s.namespace)
+	s.addMaps(found, dir, maps, in == s.namespace)
 	if pid != os.Getpid() { // a shell may have redirected this program
 		s.addDescriptors(found, dir)
 	}
@@ -136,49 +130,47 @@ func (s *survey) lookInto(pid int, maps *bytes.Buffer) {
 // readMaps reads what a process has mapped, and its IPC namespace. If its first
 // thread has ended, the others still have both. Then dir is the directory of
 // one of those, else that of the process.
-func readMaps(pid int, maps *bytes.Buffer) (dir, in string, err error) {
+func readMaps(pid int) (dir string, in uint64, maps []byte, err error) {
 	dir = fmt.Sprintf("/proc/%d", pid)
-	in, err = readThread(dir, maps)
-	if maps.Len() > 0 || errors.Is(err, fs.ErrPermission) {
-		return dir, in, err
+	in, maps, err = readThread(dir)
+	if len(maps) > 0 || errors.Is(err, fs.ErrPermission) {
+		return dir, in, maps, err
 	}
 	threads, _ := filepath.Glob(dir + "/task/*")
 	for _, dir = range threads {
-		in, err = readThread(dir, maps)
-		if maps.Len() > 0 {
+		in, maps, err = readThread(dir)
+		if len(maps) > 0 {
 			break
 		}
 	}
-	return dir, in, err
+	return dir, in, maps, err
 }
 
-func readThread(dir string, maps *bytes.Buffer) (in string, err error) {
-	maps.Reset()
-	in, err = os.Readlink(dir + "/ns/ipc")
-	if err != nil {
-		return "", err
+func readThread(dir string) (in uint64, maps []byte, err error) {
+	link, err := os.Readlink(dir + "/ns/ipc")
+	if err == nil {
+		maps, err = os.ReadFile(dir + "/maps")
 	}
-	f, err := os.Open(dir + "/maps")
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	_, err = maps.ReadFrom(f)
-	return in, err
+	return inode(link), maps, err
 }
 
 // kernelThread tells whether a process that may not be looked into is a thread
 // of the kernel. Such a thread maps nothing. See PF_KTHREAD in the kernel's
 // sched.h.
 func kernelThread(pid int) bool {
+	return statField(pid, 9)&0x00200000 != 0
+}
+
+// statField returns a number of /proc/PID/stat, or 0. See proc_pid_stat(5).
+func statField(pid, number int) uint64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	end := bytes.LastIndexByte(text, ')') // of its name, which may have one
+	end := bytes.LastIndexByte(text, ')') // of field 2, which may have one
 	fields := strings.Fields(string(text[end+1:]))
-	if len(fields) < 7 {
-		return false
+	if len(fields) <= number-3 {
+		return 0
 	}
-	flags, _ := strconv.ParseUint(fields[6], 10, 32)
-	return flags&0x00200000 != 0
+	n, _ := strconv.ParseUint(fields[number-3], 10, 64)
+	return n
 }
 
 // commandOf returns the name of the program that a process runs. It is ? if
@@ -191,14 +183,25 @@ func commandOf(pid int) string {
 	return printable(strings.TrimSuffix(string(text), "\n"))
 }
 
+// state returns a process that used an object, and its command if it runs.
+func state(pid int, runs *bool) string {
+	switch {
+	case runs == nil:
+		return "?"
+	case *runs:
+		return fmt.Sprintf("%d %s", pid, commandOf(pid))
+	}
+	return fmt.Sprintf("%d (ended)", pid)
+}
+
 // unseen says which processes could not be looked into.
 func (s *survey) unseen() string {
 	if s.hidden == nil {
 		return "processes of other PID namespaces, and those that hidepid " +
 			"hides, are not to be seen here"
 	}
-	text := fmt.Sprintf("no right to look into %d of the processes here: %s",
-		len(s.hidden), some(s.hidden, 20))
+	text := fmt.Sprintf("no right to look into %d of the processes here: "+
+		"pid %s", len(s.hidden), some(s.hidden, 20))
 	if os.Geteuid() != 0 {
 		text += "; root has it"
 	}
@@ -214,32 +217,8 @@ func (s *survey) warnOfOtherShm() {
 	}
 }
 
-// where is the namespace of this process, and the others with ways into them.
-func (s *survey) where() namespace {
-	n := namespace{inode(s.namespace), []entry{}}
-	for other, pid := range s.others {
-		n.Others = append(n.Others, entry{inode(other), pid})
-	}
-	slices.SortFunc(n.Others, func(a, b entry) int {
-		return cmp.Compare(a.Pid, b.Pid)
-	})
-	return n
-}
-
 // inode returns the number in a link such as ipc:[4026531839].
 func inode(link string) uint64 {
 	n, _ := strconv.ParseUint(strings.Trim(link, "ipc:[]"), 10, 64)
 	return n
-}
-
-// of returns the processes that have an object. A removed segment has no key
-// any more, but maps still shows the old key. So only its id is compared.
-func (s *survey) of(o *object) []process {
-	all := s.users[o.backing]
-	if o.Key == nil || *o.Key == 0 {
-		return all
-	}
-	return slices.DeleteFunc(slices.Clone(all), func(p process) bool {
-		return p.spans[0].key != *o.Key
-	})
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"log"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,17 +24,20 @@ var (
 	older  = 10 * time.Minute
 	really bool
 	force  bool
-	reapOf *uint32 // a user, if not this one
+	reapOf = uint32(os.Geteuid())
 )
 
 func reapFlags() {
 	anyFlags()
 	flag.DurationVar(&older, "older", older,
-		"`time` since the last attach, detach or change: 90s, 10m or 24h")
+		"`time` since the last attach, detach or change, as 90s, 10m or 24h")
 	flag.BoolVar(&really, "yes", false, "remove them, not only list them")
 	flag.Func("user", "whose leftovers, for root: a `user`, name or number",
-		func(s string) (err error) {
-			reapOf, err = userID(s)
+		func(s string) error {
+			id, err := userID(s)
+			if err == nil {
+				reapOf = *id
+			}
 			return err
 		})
 	numberFlag(&given.semKey, "semkey", "`key` of a semaphore set: only "+
@@ -47,24 +52,22 @@ func reapFlags() {
 // of other users, none that was used lately, and looks again just before it
 // removes one.
 func reap(_ context.Context, stdout io.Writer) error {
-	if named() > 1 || force && named() == 0 {
+	if given.count > 1 || force && given.count == 0 {
 		wantOne()
 	} else if older < 0 {
 		return errors.New("-older is out of range")
 	}
-	uid := uint32(os.Geteuid())
-	if reapOf != nil && *reapOf != uid && uid != 0 {
+	uid := reapOf
+	if me := os.Geteuid(); uint32(me) != uid && me != 0 {
 		return fmt.Errorf("leftovers of %s: %w\nonly root removes those of "+
-			"others", userName(*reapOf), unix.EPERM)
-	} else if reapOf != nil {
-		uid = *reapOf
+			"others", userName(uid), unix.EPERM)
 	}
 	var leftovers []*object
 	var err error
 	switch {
 	case given.semKey != 0 || given.semID >= 0:
 		return reapSet(stdout, uid)
-	case named() == 1:
+	case given.count == 1:
 		leftovers, err = namedLeftover(uid)
 	default:
 		leftovers, err = allLeftovers(uid)
@@ -81,7 +84,11 @@ func reap(_ context.Context, stdout io.Writer) error {
 		return err
 	}
 	for _, o := range leftovers {
-		err = errors.Join(err, o.remove(stdout, uid))
+		failed := o.remove(stdout, uid)
+		if failed != nil && err != nil {
+			log.Print(err) // main prints only the last one
+		}
+		err = cmp.Or(failed, err)
 	}
 	return err
 }
@@ -111,8 +118,8 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var others []string // users who have some
-	young, posix := 0, 0
+	var others, posix []string // users who have some; names
+	young, unknown := 0, 0
 	for _, o := range s.Objects {
 		switch {
 		case o.inUse() || o.Kind != kindSegment && o.path == "":
@@ -122,23 +129,30 @@ func allLeftovers(uid uint32) (leftovers []*object, err error) {
 				others = append(others, "-user "+userName(*o.UID))
 			}
 		case o.Kind != kindSegment:
-			posix++
+			posix = append(posix, o.title())
 		case tooYoung(o.used()) != "":
 			young++
 		default:
-			if why := o.keep(uid); why != "" {
+			switch why := o.keep(uid); why {
+			case "":
+				leftovers = append(leftovers, o)
+			case outside:
+				unknown++
+			default:
 				kept(o, why)
-				continue
 			}
-			leftovers = append(leftovers, o)
 		}
 	}
 	if young > 0 {
 		log.Printf("segments that nobody has attached, but that were used in "+
 			"the last %v: %d; see -older", older, young)
 	}
-	if posix > 0 {
-		log.Printf("POSIX objects, which are taken only by -name: %d", posix)
+	if unknown > 0 {
+		log.Printf("segments of processes in another PID namespace, which "+
+			"may run: %d; -force removes one that is named", unknown)
+	}
+	if posix != nil {
+		log.Printf("POSIX objects, taken only by -name: %s", some(posix, 60))
 	}
 	if slices.Sort(others); len(others) > 0 {
 		log.Printf("leftovers of others, for root to remove: %s",
@@ -158,7 +172,7 @@ func kept(what fmt.Stringer, why string) error {
 		return nil
 	}
 	err := fmt.Errorf("%v: kept: %s", what, why)
-	if named() == 1 {
+	if given.count == 1 {
 		return err
 	}
 	log.Print(err)
@@ -216,10 +230,10 @@ func findSet() (*semSet, error) {
 			return s, nil
 		}
 	}
-	what := fmt.Sprintf("key %#x", uint32(given.semKey))
+	what := fmt.Sprintf("with key %#x", uint32(given.semKey))
 	if given.semID >= 0 {
-		what = fmt.Sprintf("set %d", given.semID)
+		what = strconv.Itoa(given.semID)
 	}
-	return nil, fmt.Errorf("semget %s: no such semaphore set\n"+
+	return nil, fmt.Errorf("there is no semaphore set %s\n"+
 		"%s list shows those that there are", what, program)
 }

@@ -80,15 +80,13 @@ func residents() map[int]resident {
 	known := map[int]resident{}
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
-		if len(fields) < 16 {
+		if len(fields) < 16 || fields[0] == "key" { // the heading
 			continue
 		}
-		shmid, err := strconv.Atoi(fields[1])
-		rss, err2 := strconv.ParseUint(fields[14], 10, 64)
-		swap, err3 := strconv.ParseUint(fields[15], 10, 64)
-		if err == nil && err2 == nil && err3 == nil { // no heading
-			known[shmid] = resident{&rss, &swap}
-		}
+		shmid, _ := strconv.Atoi(fields[1])
+		rss, _ := strconv.ParseUint(fields[14], 10, 64)
+		swap, _ := strconv.ParseUint(fields[15], 10, 64)
+		known[shmid] = resident{&rss, &swap}
 	}
 	return known
 }

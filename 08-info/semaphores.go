@@ -32,10 +32,13 @@ type semSet struct {
 
 // A semaphore is one of a set.
 type semaphore struct {
-	Value   int `json:"value"`
-	Waiting int `json:"waiting"`      // until it is greater
-	Zero    int `json:"waiting_zero"` // until it is 0
-	LastPid int `json:"last_pid"`
+	Value    int   `json:"value"`
+	Waiting  int   `json:"waiting"`      // until it is greater
+	Zero     int   `json:"waiting_zero"` // until it is 0
+	LastPid  int   `json:"last_pid"`
+	LastRuns *bool `json:"last_runs"`
+
+	last string // the pid, and the command if it runs
 }
 
 // Commands of semctl(2) about one semaphore, from <linux/sem.h>.
@@ -80,6 +83,7 @@ func semaphoreSets() ([]*semSet, error) {
 
 // read asks for each semaphore in turn. They may change meanwhile.
 func (s *semSet) read() error {
+	s.Values = nil
 	for num := range int(s.Count) {
 		var v semaphore
 		var failed [4]error
@@ -89,6 +93,10 @@ func (s *semSet) read() error {
 		v.LastPid, failed[3] = semctl(s.ID, num, semGetPid, nil)
 		if err := cmp.Or(failed[:]...); err != nil {
 			return err
+		}
+		v.LastRuns = runs(v.LastPid, s.used())
+		if v.LastPid != 0 {
+			v.last = "last " + state(v.LastPid, v.LastRuns)
 		}
 		s.Values = append(s.Values, v)
 	}
@@ -104,6 +112,9 @@ func semctl(semid, num, cmd int, arg unsafe.Pointer) (int, error) {
 	}
 	return int(n), nil
 }
+
+// used returns when anything last happened to the set.
+func (s *semSet) used() *time.Time { return latest(s.Operated, s.Changed) }
 
 // waiting is how many wait for any of them.
 func (s *semSet) waiting() (n int) {
@@ -129,9 +140,8 @@ func (s *semSet) row(now time.Time) row {
 	var values []string
 	for _, v := range s.Values {
 		values = append(values, strconv.Itoa(v.Value))
-		pid := "last " + strconv.Itoa(v.LastPid)
-		if v.LastPid != 0 && !slices.Contains(r.processes, pid) {
-			r.processes = append(r.processes, pid)
+		if v.last != "" && !slices.Contains(r.processes, v.last) {
+			r.processes = append(r.processes, v.last)
 		}
 	}
 	r.cells[5], r.status = strconv.Itoa(s.waiting()), strings.Join(values, " ")

@@ -7,7 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -27,25 +27,24 @@ type row struct {
 
 // printTable aligns the rows, the first of which is the heading: numbers to
 // the right, names to the left. A terminal has so many columns of letters as
-// width says. There, long texts are shortened, and a column that says nothing
-// is left out. In a pipe, where width is 0, everything is printed.
+// width says. There, long texts are shortened, and a column that has only 0 or
+// - in it is left out. In a pipe, where width is 0, everything is printed.
 func printTable(w io.Writer, rows []row, width int) {
-	if width > 0 {
-		rows = withoutEmptyColumns(rows)
-	}
 	room := math.MaxInt // for the tail
 	widths := make([]int, len(rows[0].cells))
 	for i, title := range rows[0].cells {
-		for _, r := range rows {
+		says := width == 0 || len(rows) == 1
+		for n, r := range rows {
 			widths[i] = max(widths[i], letters(r.cells[i]))
+			says = says || n > 0 && r.cells[i] != "-" &&
+				(r.cells[i] != "0" || title == "id") // an id may be 0
 		}
-		if width == 0 {
-			continue
-		}
-		switch title {
-		case "key/name": // a key has 10 letters
+		switch {
+		case !says:
+			widths[i] = -1 // the column is left out
+		case width > 0 && title == "key/name": // a key has 10 letters
 			widths[i] = min(widths[i], max(10, width/8))
-		case "owner":
+		case width > 0 && title == "owner":
 			widths[i] = min(widths[i], 8)
 		}
 	}
@@ -59,6 +58,9 @@ func printTable(w io.Writer, rows []row, width int) {
 	for _, r := range rows {
 		line := r.mark
 		for i, cell := range r.cells {
+			if widths[i] < 0 {
+				continue
+			}
 			switch rows[0].cells[i] {
 			case "key/name", "key", "owner", "limit", "of":
 				line += fmt.Sprintf("%-*s ", widths[i], cut(cell, widths[i]))
@@ -68,27 +70,6 @@ func printTable(w io.Writer, rows []row, width int) {
 		}
 		fmt.Fprintln(w, strings.TrimRight(line+" "+r.tail(room), " "))
 	}
-}
-
-// withoutEmptyColumns leaves out the columns that have only 0 or - in them. A
-// 0 that is an id says something.
-func withoutEmptyColumns(rows []row) []row {
-	shown := slices.Clone(rows)
-	for n := range shown {
-		shown[n].cells = nil
-	}
-	for i, title := range rows[0].cells {
-		says := func(r row) bool {
-			return r.cells[i] != "-" && (r.cells[i] != "0" || title == "id")
-		}
-		if len(rows) > 1 && !slices.ContainsFunc(rows[1:], says) {
-			continue
-		}
-		for n, r := range rows {
-			shown[n].cells = append(shown[n].cells, r.cells[i])
-		}
-	}
-	return shown
 }
 
 // tail is the end of a line, in so many letters.
@@ -105,7 +86,10 @@ func (r row) tail(room int) string {
 	return status + some(r.processes, room)
 }
 
+var upToPid = regexp.MustCompile(`^[a-z ]*\d+ `)
+
 // some puts as many texts into room letters as fit, and says how many do not.
+// It never cuts a pid, and a process that is the only one has its pid shown.
 func some(all []string, room int) string {
 	for shown := len(all); shown > 0; shown-- {
 		text, rest := strings.Join(all[:shown], ", "), ""
@@ -114,8 +98,10 @@ func some(all []string, room int) string {
 		}
 		if letters(text+rest) <= room {
 			return text + rest
-		} else if shown == 1 && letters(rest)+3 < room {
-			return cut(text, room-letters(rest)) + rest
+		}
+		pid, n := len(upToPid.FindString(text)), room-letters(rest)-1
+		if shown == 1 && (pid <= n || rest == "") {
+			return string([]rune(text)[:max(n, pid)]) + "…" + rest
 		}
 	}
 	if len(all) == 0 {

@@ -75,9 +75,6 @@ func watch(ctx context.Context, stdout io.Writer) error {
 // compare tells what is different between two tables, and marks the rows of
 // the second one.
 func compare(before, now []row) (events []string) {
-	say := func(format string, args ...any) {
-		events = append(events, fmt.Sprintf(format, args...))
-	}
 	old := map[string]row{}
 	for _, r := range before[1:] {
 		old[r.what] = r
@@ -89,16 +86,16 @@ func compare(before, now []row) (events []string) {
 		mark := "  "
 		if !known {
 			mark = "+ "
-			say("+ %s appeared: %s", r.what, r.cells[0])
+			events = append(events, "+ "+r.what+" appeared: "+r.cells[0])
 		} else if d := r.differs(was, now[0]); d != "" {
 			mark = "* "
-			say("* %s changed: %s", r.what, d)
+			events = append(events, "* "+r.what+" changed: "+d)
 		}
 		now[i+1].mark = mark
 	}
 	for _, r := range before[1:] {
 		if _, went := old[r.what]; went {
-			say("- %s went: %s", r.what, r.cells[0])
+			events = append(events, "- "+r.what+" went: "+r.cells[0])
 		}
 	}
 	return events

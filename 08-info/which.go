@@ -23,6 +23,7 @@ var given = struct {
 	key, id       int
 	name          string
 	semKey, semID int
+	count         int // how many of these
 }{id: -1, semID: -1}
 
 func whichFlags() {
@@ -36,6 +37,7 @@ func anyFlags() {
 	flag.Func("name", "`name` of the POSIX object, as list shows it",
 		func(s string) error {
 			given.name = s
+			given.count++
 			if path.Clean("/"+s) != s {
 				return errors.New("want a slash and a file name")
 			}
@@ -50,27 +52,32 @@ func numberFlag(to *int, flagName, usage string, lowest uint64) {
 	flag.Func(flagName, usage, func(s string) error {
 		n, err := strconv.ParseUint(s, 0, 32)
 		if err != nil || n < lowest || lowest == 0 && n > math.MaxInt32 {
-			return errors.New("out of range, or no number")
+			return fmt.Errorf("want a number from %d on, of 32 bits", lowest)
 		}
 		*to = int(n)
+		given.count++
 		return nil
 	})
 }
 
-// named is how many objects the flags name.
-func named() (n int) {
-	for _, isGiven := range []bool{given.key != 0, given.id >= 0,
-		given.name != "", given.semKey != 0, given.semID >= 0} {
-		if isGiven {
-			n++
+// refuseTwice ends the program if a flag is given twice. Package flag would
+// drop the first one.
+func refuseTwice(args []string) {
+	seen := map[string]bool{}
+	for _, arg := range args {
+		title, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if !strings.HasPrefix(arg, "-") {
+			continue // a value
+		} else if seen[title] {
+			wrongUsage("-" + title + " is given twice")
 		}
+		seen[title] = true
 	}
-	return n
 }
 
 // wantOne ends the program unless the flags name one object.
 func wantOne() {
-	if named() == 1 {
+	if given.count == 1 {
 		return
 	}
 	var flags []string // that the command has
@@ -160,20 +167,16 @@ func gone(err error) bool {
 // explain returns an error that says why a call about a segment failed.
 func explain(call string, shmid int, err error) error {
 	ds, lookErr := look(shmid)
+	uid := uint32(os.Geteuid())
 	switch {
 	case gone(err) && gone(lookErr):
 		return fmt.Errorf("%s segment %d: no such segment\n"+
 			"%s list shows those that there are", call, shmid, program)
-	case err == unix.EPERM && lookErr == nil && !ours(ds):
-		return fmt.Errorf("%s segment %d: %w: it belongs to %s\n"+
-			"only its owner, its creator and root may", call, shmid, err,
-			userName(ds.Perm.Uid))
+	case err == unix.EPERM && lookErr == nil && ds.Perm.Uid != uid &&
+		ds.Perm.Cuid != uid:
+		return fmt.Errorf("%s segment %d: %w: it belongs to %s\nonly its "+
+			"owner, its creator, and root with CAP_SYS_ADMIN (for a lock: "+
+			"CAP_IPC_LOCK) may", call, shmid, err, userName(ds.Perm.Uid))
 	}
 	return fmt.Errorf("%s segment %d: %w", call, shmid, err)
-}
-
-// ours tells whether this user may change a segment.
-func ours(ds unix.SysvShmDesc) bool {
-	uid := uint32(os.Geteuid())
-	return ds.Perm.Uid == uid || ds.Perm.Cuid == uid
 }
