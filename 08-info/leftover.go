@@ -40,7 +40,7 @@ func (o *object) keep(uid uint32) string {
 	if o.Attached != nil { // nil: never attached, so there is no last user
 		users = append(users, int(*o.LastPid))
 	}
-	if why := running(o.used(), users...); why != "" {
+	if why := running(users...); why != "" {
 		return why
 	}
 	// Both have ended. Perhaps a child of theirs has just used it.
@@ -81,27 +81,27 @@ func tooYoung(used *time.Time) string {
 // running says which of these processes, which used an object, runs. If none
 // runs, it returns "". A program may use an object without being attached all
 // the time, as Perl and PHP programs do.
-func running(used *time.Time, pids ...int) string {
+func running(pids ...int) string {
 	for _, pid := range pids {
-		does := runs(pid, used)
+		does := runs(pid)
 		switch {
 		case force:
 			return ""
 		case does == nil:
 			return outside
 		case *does:
-			return fmt.Sprintf("%d %s has used it, and runs%s", pid,
-				commandOf(pid), cure)
+			return fmt.Sprintf("%d %s runs, and has used it, or only has the "+
+				"pid of the process that did%s", pid, commandOf(pid), cure)
 		}
 	}
 	return ""
 }
 
-// runs tells whether the process that used an object runs, if the last use was
-// at that time. A process of another PID namespace has number 0, and it is not
-// known whether it runs: nil. A zombie does not run, though kill(2) finds it.
-// Where the kernel does not tell, the answer is yes. See pidfd_open(2).
-func runs(pid int, used *time.Time) *bool {
+// runs tells whether a process runs. A process of another PID namespace has
+// number 0, and it is not known whether it runs: nil. A zombie does not run,
+// though kill(2) finds it. Where the kernel does not tell, the answer is yes.
+// See pidfd_open(2).
+func runs(pid int) *bool {
 	if pid == 0 {
 		return nil
 	}
@@ -114,25 +114,7 @@ func runs(pid int, used *time.Time) *bool {
 	defer unix.Close(fd)
 	ended := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	n, _ := unix.Poll(ended, 0) // -1: a signal of the Go runtime interrupted it
-	return new(n <= 0 && !startedLater(pid, used))
-}
-
-var margin = time.Hour // for a clock that was set since the use
-
-// startedLater tells whether a process is a later one with the same number: it
-// started after the last use of the object. If it is not known when it started,
-// the answer is no. No object is older than the last boot: if it seems to be,
-// the clock was set.
-func startedLater(pid int, used *time.Time) bool {
-	if used == nil || time.Since(*used) < margin {
-		return false // it cannot have: no look into /proc is needed
-	}
-	var up unix.Timespec
-	unix.ClockGettime(unix.CLOCK_BOOTTIME, &up)
-	boot := time.Now().Add(-time.Duration(up.Nano()))
-	// Field 22 is the time from the boot to the start, in 1/100 s.
-	start := boot.Add(time.Duration(statField(pid, 22)) * time.Second / 100)
-	return used.After(boot) && start.After(used.Add(margin))
+	return new(n <= 0)
 }
 
 // hold opens a file that no other process has open or mapped, in any namespace:
@@ -227,7 +209,7 @@ func (s *semSet) keep(uid uint32) string {
 			pids = append(pids, v.LastPid)
 		}
 	}
-	why := cmp.Or(tooYoung(s.used()), running(s.used(), pids...))
+	why := cmp.Or(tooYoung(s.used()), running(pids...))
 	if len(pids) == 0 && !force { // the kernel knows no creator of a set
 		why = cmp.Or(why, "nobody has used it yet, so its creator may run; "+
 			"-force removes it all the same")

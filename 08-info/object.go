@@ -144,8 +144,8 @@ func (o *object) fillIn(s *survey) bool {
 			}
 		}
 		o.Complete = n >= *o.Attaches
-		o.CreatorRuns = runs(int(*o.Creator), o.used())
-		o.LastRuns = runs(int(*o.LastPid), o.used())
+		o.CreatorRuns = runs(int(*o.Creator))
+		o.LastRuns = runs(int(*o.LastPid))
 		if *o.Attaches == 0 && (o.CreatorRuns == nil || *o.CreatorRuns) {
 			o.creator = "creator " + state(int(*o.Creator), o.CreatorRuns)
 		}

@@ -158,19 +158,14 @@ func readThread(dir string) (in uint64, maps []byte, err error) {
 // of the kernel. Such a thread maps nothing. See PF_KTHREAD in the kernel's
 // sched.h.
 func kernelThread(pid int) bool {
-	return statField(pid, 9)&0x00200000 != 0
-}
-
-// statField returns a number of /proc/PID/stat, or 0. See proc_pid_stat(5).
-func statField(pid, number int) uint64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	end := bytes.LastIndexByte(text, ')') // of field 2, which may have one
+	end := bytes.LastIndexByte(text, ')') // of its name, which may have one
 	fields := strings.Fields(string(text[end+1:]))
-	if len(fields) <= number-3 {
-		return 0
+	if len(fields) < 7 {
+		return false
 	}
-	n, _ := strconv.ParseUint(fields[number-3], 10, 64)
-	return n
+	flags, _ := strconv.ParseUint(fields[6], 10, 32)
+	return flags&0x00200000 != 0
 }
 
 // commandOf returns the name of the program that a process runs. It is ? if

@@ -94,7 +94,7 @@ func (s *semSet) read() error {
 		if err := cmp.Or(failed[:]...); err != nil {
 			return err
 		}
-		v.LastRuns = runs(v.LastPid, s.used())
+		v.LastRuns = runs(v.LastPid)
 		if v.LastPid != 0 {
 			v.last = "last " + state(v.LastPid, v.LastRuns)
 		}
