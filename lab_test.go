@@ -219,8 +219,6 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 		}
 		if !run.late { // the machine was fast enough
 			v.load = ""
-		} else if v.load != "" {
-			v.likely += "; or the machine was overloaded (" + v.load + ")"
 		}
 	default:
 		v.points = script.points
