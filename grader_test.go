@@ -331,6 +331,26 @@ func TestOverload(t *testing.T) {
 	}
 }
 
+// TestShort shows how a long text is quoted: a block that is half old and half new
+// must not look like a whole one.
+func TestShort(t *testing.T) {
+	times := strings.Repeat
+	for text, want := range map[string]string{
+		"":                                    `""`,
+		times("a", 60):                        `"` + times("a", 60) + `"`,
+		`"` + times("B", 1023) + `"`:          `'"', 1023 times 'B', '"' (1025 bytes)`,
+		`"` + times("B", 512) + times("A", 9): `'"', 512 times 'B', 9 times 'A' (522 bytes)`,
+		times("A", 60) + "BC\n":               `60 times 'A', "BC\n" (63 bytes)`,
+		times("AB", 40):                       `"` + times("AB", 20) + `"… (80 bytes)`,
+		times("AAAAABBBBB", 9):                `"` + times("AAAAABBBBB", 4) + `"… (90 bytes)`,
+		times("\xff", 70):                     `"` + times(`\xff`, 40) + `"… (70 bytes)`,
+	} {
+		if got := short(text); got != want {
+			t.Errorf("short(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
 // TestAbsent shows what is said of programs that cannot be started.
 func TestAbsent(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -872,12 +872,53 @@ func (s *session) lastWords(p *process) string {
 	return "it has printed nothing"
 }
 
-// short quotes a text, without its middle if it is long.
+// short quotes a text. If it is long, it has no middle, or only says how often each
+// character is repeated.
 func short(text string) string {
-	if len(text) > 60 {
-		return fmt.Sprintf("%q… (%d bytes)", text[:40], len(text))
+	if len(text) <= 60 {
+		return strconv.Quote(text)
 	}
-	return strconv.Quote(text)
+	how := runLengths(text)
+	if how == "" {
+		how = fmt.Sprintf("%q…", text[:40])
+	}
+	return fmt.Sprintf("%s (%d bytes)", how, len(text))
+}
+
+// runLengths describes a text of a few long runs, such as 512 times 'B', 511 times 'A'. For
+// another text it is empty.
+func runLengths(text string) string {
+	const long, most = 5, 8 // equal characters that are counted; parts
+	var parts []string
+	rest := "" // what is in no long run
+	add := func() {
+		switch len(rest) {
+		case 0:
+		case 1:
+			parts = append(parts, fmt.Sprintf("%q", rest[0]))
+		default:
+			parts = append(parts, strconv.Quote(rest))
+		}
+		rest = ""
+	}
+	for len(text) > 0 && len(parts) < most && len(rest) < 20 {
+		n := 1
+		for n < len(text) && text[n] == text[0] {
+			n++
+		}
+		if n < long || text[0] > '~' {
+			rest += text[:n]
+		} else {
+			add()
+			parts = append(parts, fmt.Sprintf("%d times %q", n, text[0]))
+		}
+		text = text[n:]
+	}
+	if text != "" || len(rest) >= 20 {
+		return ""
+	}
+	add()
+	return strings.Join(parts, ", ")
 }
 
 // signalInLab sends a signal to a program and its children, as a terminal does,
