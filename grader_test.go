@@ -84,8 +84,8 @@ var wrongHeader = regexp.MustCompile(`(?m)^(bug|script|likely|file|program): (.*
 
 // TestWrong proves that the grader notices mistakes of students, and names the
 // cause. Each file in a folder lab/wrong is a submission with one bug, or a
-// change to a program of ours. It says which script must fail, and what is
-// likely. Without -run or -long the test uses one file of each lab.
+// change to a program of ours. It says which script, or scripts, must fail, and
+// what is likely. Without -run or -long the test uses one file of each lab.
 func TestWrong(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
@@ -121,14 +121,16 @@ func TestWrong(t *testing.T) {
 					sub.dir = unpack(t, a)
 					sub.absent = absent(sub.dir, l, "")
 				}
-				v := sub.judge(findScript(t, l, fields["script"]))
-				switch {
-				case v.status == "skipped":
-					t.Skip(v.seen)
-				case v.status != "failed" || v.points != 0:
-					t.Errorf("not noticed: %s\n%s%s", fields["bug"], v.feedback(), v.printed)
-				case !regexp.MustCompile(fields["likely"]).MatchString(v.likely):
-					t.Errorf("the cause is not %q\n%s%s", fields["likely"], v.feedback(), v.printed)
+				for _, script := range strings.Fields(fields["script"]) {
+					v := sub.judge(findScript(t, l, script))
+					switch {
+					case v.status == "skipped":
+						t.Skip(v.seen)
+					case v.status != "failed" || v.points != 0:
+						t.Errorf("not noticed: %s\n%s%s", fields["bug"], v.feedback(), v.printed)
+					case !regexp.MustCompile(fields["likely"]).MatchString(v.likely):
+						t.Errorf("the cause is not %q\n%s%s", fields["likely"], v.feedback(), v.printed)
+					}
 				}
 			})
 		}
