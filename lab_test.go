@@ -378,16 +378,21 @@ func (s *session) endLab(t testscript.T) {
 	if run.failure != "" && run.cause == "" && run.offence.seen == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
+		early := s.failedEarly()
 		for _, c := range causes {
-			if s.holds(c) {
-				run.cause = c.text
-				if run.hangs && c.ofContent() {
-					run.cause = "it hangs: it does not end; or " + c.text
-				} else if run.silent && len(c.conditions) == 0 && c.ofContent() {
-					run.cause += "; or it hangs"
-				}
-				break
+			if early != "" && !c.explains(s.named(early)) || !s.holds(c) {
+				continue
 			}
+			run.cause = c.text
+			if run.hangs && c.ofContent() {
+				run.cause = "it hangs: it does not end; or " + c.text
+			} else if run.silent && len(c.conditions) == 0 && c.ofContent() {
+				run.cause += "; or it hangs"
+			}
+			break
+		}
+		if early != "" {
+			run.cause = s.withEarly(run.cause, early)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.running)) {
@@ -412,6 +417,72 @@ func (s *session) endLab(t testscript.T) {
 		f.Close()
 	}
 	s.world.left() // removes what is left: without worlds it would stay
+}
+
+// failedEarly names a program of the student that has failed before it has left a
+// trace: it has printed nothing on standard output, and no segment or set knows it.
+// What a script was about to check is then hardly the cause.
+func (s *session) failedEarly() string {
+	all := maps.Collect(s.programs())
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p := all[name]
+		if p.judged && !p.signalled && !p.expected && isStatus(p.status(), "fail") && p.status() != "running" &&
+			p.stdout() == "" && !knows(p.cmd.Process.Pid) {
+			return name
+		}
+	}
+	return ""
+}
+
+// knows tells whether a process has made a segment, or is the last one that has
+// attached or detached it, or has used a semaphore.
+func knows(pid int) bool {
+	for _, g := range segmentsNow() {
+		if int(g.desc.Cpid) == pid || int(g.desc.Lpid) == pid {
+			return true
+		}
+	}
+	for id := range tables[1].entries() {
+		for n := 0; semctl(id, n, getVal) >= 0; n++ {
+			if semctl(id, n, getPID) == pid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// explains tells whether a cause may explain the end of a program that has failed
+// early: a crash only if it is about crashes.
+func (c cause) explains(p *process) bool {
+	conditions := strings.Join(c.conditions, " ")
+	if isStatus(p.status(), "SEGV|BUS|ABRT|FPE|ILL") {
+		return regexp.MustCompile(`SEGV|ABRT|crashed`).MatchString(conditions)
+	}
+	return conditions != ""
+}
+
+// withEarly adds to a cause that a program has failed early. The cause may be
+// empty.
+func (s *session) withEarly(text, name string) string {
+	p := s.named(name)
+	where := ": see its last line"
+	if p.stderr() == "" {
+		where = ", and does not say why"
+	}
+	crashed := !isStatus(p.status(), "error|255")
+	name = s.inWords(name)
+	switch {
+	case text == "" && crashed:
+		return name + " crashes: a call has failed and was not checked, or there is a mistake at its start"
+	case text == "":
+		return name + " ends with an error" + where
+	case strings.Contains(text, "with an error") || strings.Contains(text, "last line"):
+		return text
+	case crashed:
+		return text + "; or " + name + " crashes before that"
+	}
+	return text + "; or " + name + " ends with an error before that" + where
 }
 
 // An offence is what a program has done to the grader's processes, or to the
@@ -728,6 +799,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	}
 	ts.Check(err)
 	p.keyboard = keyboard
+	p.judged = program != "peer" && !strings.HasPrefix(args[0], "our-")
 	s.running[name] = p
 }
 
@@ -821,7 +893,7 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	if p.panicked() && got == "2" {
 		s.fail(ts, "%s crashed; %s", args[0], s.lastWords(p))
 	}
-	if isStatus(got, args[1]) {
+	if p.expected = isStatus(got, args[1]); p.expected {
 		return
 	}
 	s.fail(ts, "%s %s; %s", args[0], ending(got), s.lastWords(p))
