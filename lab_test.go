@@ -71,6 +71,7 @@ type labScript struct {
 	points     float64
 	tier       string // basic, interop or robust
 	limit      time.Duration
+	alone      int           // ticks that it waits when no program of the student runs
 	hung       time.Duration // after this time the grader itself hangs
 	ending     time.Duration // how long all its processes may take to end
 	needs      []string      // the student's programs that it starts
@@ -84,7 +85,7 @@ func (s *labScript) needsOurs() bool { return strings.Contains(s.text, " our-") 
 
 const (
 	defaultLimit = 20 * time.Second
-	aloneFor     = 300 // ticks that a script waits when no program of the student runs
+	aloneFor     = 300
 )
 
 var (
@@ -107,7 +108,7 @@ func readLab(l *lab) (scripts []*labScript, err error) {
 }
 
 func readLabScript(l *lab, file string) (*labScript, error) {
-	s := &labScript{lab: l, file: file, limit: defaultLimit, ending: time.Minute,
+	s := &labScript{lab: l, file: file, limit: defaultLimit, alone: aloneFor, ending: time.Minute,
 		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
 	text, err := os.ReadFile(file)
 	s.text = string(text)
@@ -462,27 +463,34 @@ func (c cause) explains(p *process) bool {
 	return conditions != ""
 }
 
+var saysEnd = regexp.MustCompile(`with an error|last line|end(s|ed) before`)
+
 // withEarly adds to a cause that a program has failed early. The cause may be
 // empty.
 func (s *session) withEarly(text, name string) string {
 	p := s.named(name)
-	where := ": see its last line"
-	if p.stderr() == "" {
-		where = ", and does not say why"
+	who := s.inWords(name)
+	if who == name {
+		who = "the " + name
+	}
+	silent := p.stderr() == ""
+	if silent && strings.Contains(text, "last line") {
+		text = ""
 	}
 	crashed := !isStatus(p.status(), "error|255")
-	name = s.inWords(name)
 	switch {
 	case text == "" && crashed:
-		return name + " crashes: a call has failed and was not checked, or there is a mistake at its start"
+		return who + " crashes: a call has failed and was not checked, or there is a mistake at its start"
+	case text == "" && silent:
+		return who + " ends with an error, and does not say which"
 	case text == "":
-		return name + " ends with an error" + where
-	case strings.Contains(text, "with an error") || strings.Contains(text, "last line"):
+		return who + " ends with an error: see its last line"
+	case saysEnd.MatchString(text):
 		return text
 	case crashed:
-		return text + "; or " + name + " crashes before that"
+		return text + "; or " + who + " crashes before that"
 	}
-	return text + "; or " + name + " ends with an error before that" + where
+	return text + "; or " + who + " ends with an error before that"
 }
 
 // An offence is what a program has done to the grader's processes, or to the
@@ -1200,7 +1208,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		if alone++; !s.allEnded() {
 			alone = 0
 		}
-		ended := alone > aloneFor
+		ended := alone > s.lab.script.alone
 		is, now, err := s.look(args)
 		ts.Check(err)
 		if state = now; is == neg && ended {
