@@ -454,13 +454,13 @@ func knows(pid int) bool {
 }
 
 // explains tells whether a cause may explain the end of a program that has failed
-// early: a crash only if it is about crashes.
+// early. A crash with the segment attached would have left a trace in the segment.
 func (c cause) explains(p *process) bool {
 	conditions := strings.Join(c.conditions, " ")
-	if isStatus(p.status(), "SEGV|BUS|ABRT|FPE|ILL") {
-		return regexp.MustCompile(`SEGV|ABRT|crashed`).MatchString(conditions)
+	if isStatus(p.status(), "error|255") {
+		return conditions != ""
 	}
-	return conditions != ""
+	return len(segmentsNow()) == 0 && (strings.Contains(conditions, "SEGV") || strings.Contains(conditions, "crashed"))
 }
 
 var saysEnd = regexp.MustCompile(`with an error|last line|end(s|ed) before`)
@@ -480,7 +480,8 @@ func (s *session) withEarly(text, name string) string {
 	crashed := !isStatus(p.status(), "error|255")
 	switch {
 	case text == "" && crashed:
-		return who + " crashes: a call has failed and was not checked, or there is a mistake at its start"
+		return who + " crashes before it has attached a segment: a call has failed and was not checked, or " +
+			"there is a mistake at its start"
 	case text == "" && silent:
 		return who + " ends with an error, and does not say which"
 	case text == "":
