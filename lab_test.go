@@ -457,7 +457,7 @@ func knows(pid int) bool {
 // early. A crash with the segment attached would have left a trace in the segment.
 func (c cause) explains(p *process) bool {
 	conditions := strings.Join(c.conditions, " ")
-	if isStatus(p.status(), "error|255") {
+	if !bySignal(p.status()) {
 		return conditions != ""
 	}
 	return len(segmentsNow()) == 0 && (strings.Contains(conditions, "SEGV") || strings.Contains(conditions, "crashed"))
@@ -477,7 +477,7 @@ func (s *session) withEarly(text, name string) string {
 	if silent && strings.Contains(text, "last line") {
 		text = ""
 	}
-	crashed := !isStatus(p.status(), "error|255")
+	crashed := bySignal(p.status())
 	switch {
 	case text == "" && crashed:
 		return who + " crashes before it has attached a segment: a call has failed and was not checked, or " +
@@ -490,8 +490,10 @@ func (s *session) withEarly(text, name string) string {
 		return text
 	case crashed:
 		return text + "; or " + who + " crashes before that"
+	case silent:
+		return text + "; or " + who + " ends with an error before that"
 	}
-	return text + "; or " + who + " ends with an error before that"
+	return text + "; or another error: see its last line"
 }
 
 // An offence is what a program has done to the grader's processes, or to the
@@ -919,11 +921,14 @@ func isStatus(got, wanted string) bool {
 	return false
 }
 
+// bySignal tells whether the status of a program that has ended is a signal.
+func bySignal(status string) bool { return strings.Trim(status, "0123456789") != "" }
+
 func ending(status string) string {
 	switch {
 	case status == "running":
 		return "is still running"
-	case strings.Trim(status, "0123456789") == "":
+	case !bySignal(status):
 		return "ended with exit status " + status
 	}
 	return "was ended by SIG" + status
