@@ -59,6 +59,8 @@ type process struct {
 	locks     bool          // it was told to lock a mutex, and not yet to unlock it
 	toldAt    time.Time     // when it was told the last step
 	signalled bool          // the script has sent it a signal, in a lab
+	judged    bool          // it is the student's, in a lab
+	expected  bool          // it has ended as the script says
 	started   time.Time     // when it was started, in a lab
 	pid       int           // its pid in its own PID namespace, in a lab
 	woke      int           // its wake-ups when the script asked first, plus 1

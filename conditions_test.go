@@ -50,6 +50,8 @@ var conditions = map[string]looker{
 	"processes NAME OP N":             lookProcesses,
 	"answers NAME":                    ofProgram(lookAnswers),
 	"crashed":                         lookCrashed,
+	"broken":                          lookBroken,
+	"signalled NAME":                  ofProgram(lookSignalled),
 	"locks NAME":                      lookLocks,
 	"object NAME":                     lookObject,
 	"file PATTERN":                    lookFile,
@@ -654,6 +656,25 @@ func lookCrashed(s *session, _ []string) (bool, string, error) {
 		}
 	}
 	return false, "no program has crashed", nil
+}
+
+// mistake is what a language says of a program that cannot run.
+var mistake = regexp.MustCompile(`\b(Syntax|Indentation|Tab|Name|UnboundLocal|Type|Attribute|Import|ModuleNotFound)Error\b|` +
+	`error while loading shared libraries|command not found|: \d+: .*: not found`)
+
+// lookBroken tells whether a program of the student has ended by a mistake of its
+// language, or could not be started. A shell ends with 126 or 127 then.
+func lookBroken(s *session, _ []string) (bool, string, error) {
+	for name, p := range s.programs() {
+		if p.judged && (isStatus(p.status(), "126|127") || mistake.MatchString(p.stderr())) {
+			return true, name + " cannot run", nil
+		}
+	}
+	return false, "all programs can run", nil
+}
+
+func lookSignalled(s *session, p *process, args []string) (bool, string, error) {
+	return p.signalled, fmt.Sprintf("%s was %ssent a signal", args[0], notUnless(p.signalled)), nil
 }
 
 // lookObject looks for a POSIX object.

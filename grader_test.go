@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -65,6 +66,40 @@ func TestLabPoints(t *testing.T) {
 	}
 }
 
+// TestGraderNoStart grades programs that end at once with an error. They get no
+// points, whatever a check is about, and the cause of a mistake in the language is
+// that mistake.
+func TestGraderNoStart(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	const text = "#!/bin/sh\necho 'SyntaxError: invalid syntax' >&2\nexit 1\n"
+	for _, l := range labs {
+		a := &txtar.Archive{}
+		for _, program := range l.programs {
+			a.Files = append(a.Files, txtar.File{Name: l.number + "/" + program, Data: []byte(text)})
+		}
+		sub := &submission{lab: l, dir: unpack(t, a)}
+		scripts, err := readLab(l)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, script := range scripts {
+			script.limit, script.alone = min(script.limit, 5*time.Second), 20 // ours would wait for a minute
+			t.Run(script.name, func(t *testing.T) {
+				t.Parallel()
+				v := make(chan verdict)
+				go func() { v <- sub.judge(script) }()
+				switch v := <-v; {
+				case v.status == "skipped":
+					t.Skip(v.seen)
+				case v.status != "failed" || !strings.HasPrefix(v.likely, "a mistake in the language"):
+					t.Errorf("%s%s", v.feedback(), v.printed)
+				}
+			})
+		}
+	}
+}
+
 // findScript finds a script of a lab by its name.
 func findScript(t *testing.T, l *lab, name string) *labScript {
 	scripts, err := readLab(l)
@@ -84,8 +119,8 @@ var wrongHeader = regexp.MustCompile(`(?m)^(bug|script|likely|file|program): (.*
 
 // TestWrong proves that the grader notices mistakes of students, and names the
 // cause. Each file in a folder lab/wrong is a submission with one bug, or a
-// change to a program of ours. It says which script must fail, and what is
-// likely. Without -run or -long the test uses one file of each lab.
+// change to a program of ours. It says which script, or scripts, must fail, and
+// what is likely. Without -run or -long the test uses one file of each lab.
 func TestWrong(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
@@ -121,14 +156,16 @@ func TestWrong(t *testing.T) {
 					sub.dir = unpack(t, a)
 					sub.absent = absent(sub.dir, l, "")
 				}
-				v := sub.judge(findScript(t, l, fields["script"]))
-				switch {
-				case v.status == "skipped":
-					t.Skip(v.seen)
-				case v.status != "failed" || v.points != 0:
-					t.Errorf("not noticed: %s\n%s%s", fields["bug"], v.feedback(), v.printed)
-				case !regexp.MustCompile(fields["likely"]).MatchString(v.likely):
-					t.Errorf("the cause is not %q\n%s%s", fields["likely"], v.feedback(), v.printed)
+				for _, script := range strings.Fields(fields["script"]) {
+					v := sub.judge(findScript(t, l, script))
+					switch {
+					case v.status == "skipped":
+						t.Skip(v.seen)
+					case v.status != "failed" || v.points != 0:
+						t.Errorf("not noticed: %s\n%s%s", fields["bug"], v.feedback(), v.printed)
+					case !regexp.MustCompile(fields["likely"]).MatchString(v.likely):
+						t.Errorf("the cause is not %q\n%s%s", fields["likely"], v.feedback(), v.printed)
+					}
 				}
 			})
 		}
@@ -331,6 +368,26 @@ func TestOverload(t *testing.T) {
 	}
 }
 
+// TestShort shows how a long text is quoted: a block that is half old and half new
+// must not look like a whole one.
+func TestShort(t *testing.T) {
+	times := strings.Repeat
+	for text, want := range map[string]string{
+		"":                                    `""`,
+		times("a", 60):                        `"` + times("a", 60) + `"`,
+		`"` + times("B", 1023) + `"`:          `'"', 1023 times 'B', '"' (1025 bytes)`,
+		`"` + times("B", 512) + times("A", 9): `'"', 512 times 'B', 9 times 'A' (522 bytes)`,
+		times("A", 60) + "BC\n":               `60 times 'A', "BC\n" (63 bytes)`,
+		times("AB", 40):                       `"` + times("AB", 20) + `"… (80 bytes)`,
+		times("AAAAABBBBB", 9):                `"` + times("AAAAABBBBB", 4) + `"… (90 bytes)`,
+		times("\xff", 70):                     `"` + times(`\xff`, 40) + `"… (70 bytes)`,
+	} {
+		if got := short(text); got != want {
+			t.Errorf("short(%q) = %s, want %s", text, got, want)
+		}
+	}
+}
+
 // TestAbsent shows what is said of programs that cannot be started.
 func TestAbsent(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -395,13 +452,17 @@ func TestGraderTable(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
 	dir := t.TempDir()
-	for name, text := range map[string]string{"fails": "echo no >&2; exit 1", "none": ""} {
+	ours, err := os.ReadFile(filepath.Join(built, "06-offsets", "06-offsets"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"fails": "#!/bin/sh\necho no >&2; exit 1\n", "none": "", "ours": string(ours)} {
 		offsets := filepath.Join(dir, name, "06", "offsets")
 		if err := os.MkdirAll(filepath.Dir(offsets), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if text != "" {
-			if err := os.WriteFile(offsets, []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			if err := os.WriteFile(offsets, []byte(text), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -415,12 +476,20 @@ func TestGraderTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := string(text)
-	// A program that always fails does refuse a bad list. A remark may say what this
-	// machine does not allow.
-	if want := regexp.MustCompile(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
-fails,(\d+),0,0,(\d+),(\d+),100,.*
-none,0,0,0,0,0,100,.*
-$`).FindStringSubmatch(got); want == nil || want[1] == "0" || want[1] != want[2] || want[1] != want[3] {
+	// A remark may say what this machine does not allow.
+	want := regexp.MustCompile(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
+fails,0,0,0,0,0,\d+,.*
+none,0,0,0,0,0,\d+,.*
+ours,(\d+),(\d+),(\d+),(\d+),(\d+),\d+,.*
+$`).FindStringSubmatch(got)
+	if want == nil {
+		t.Fatalf("the table is\n%s", got)
+	}
+	var n [6]int
+	for i := range n[1:] {
+		n[i+1], _ = strconv.Atoi(want[i+1])
+	}
+	if n[1] == 0 || n[1] != n[2]+n[3]+n[4] || n[1] != n[5] {
 		t.Errorf("the table is\n%s", got)
 	}
 }

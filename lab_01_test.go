@@ -36,6 +36,7 @@ func init() {
 		"gap NAME OP MILLISECONDS":          lookGap,
 		"speaks NAME":                       ofProgram(lookSpeaks),
 		"succeeded NAME":                    ofProgram(lookSucceeded),
+		"mixed":                             lookMixed,
 	})
 	moreSteps["child"] = (*player).childDoes
 	moreSteps["kill-child"] = (*player).killChild
@@ -119,6 +120,20 @@ func processorTime(pid int) int {
 	user, _ := strconv.Atoi(fields[11])
 	system, _ := strconv.Atoi(fields[12])
 	return user + system
+}
+
+// lookMixed tells whether a program has printed a block of two characters, as it is
+// while a writer puts a new block over an old one.
+func lookMixed(s *session, _ []string) (bool, string, error) {
+	for name, p := range s.programs() {
+		for line := range strings.Lines(p.stdout()) {
+			block, is := strings.CutPrefix(strings.TrimRight(line, "\x00\"\n"), "\"")
+			if is && block != "" && strings.Trim(block, block[:1]) != "" {
+				return true, fmt.Sprintf("%s has printed %s", name, short(line)), nil
+			}
+		}
+	}
+	return false, "no program has printed a block of two characters", nil
 }
 
 // lookRepeats counts how often a line on standard error was repeated.

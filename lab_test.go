@@ -71,6 +71,7 @@ type labScript struct {
 	points     float64
 	tier       string // basic, interop or robust
 	limit      time.Duration
+	alone      int           // ticks that it waits when no program of the student runs
 	hung       time.Duration // after this time the grader itself hangs
 	ending     time.Duration // how long all its processes may take to end
 	needs      []string      // the student's programs that it starts
@@ -84,7 +85,7 @@ func (s *labScript) needsOurs() bool { return strings.Contains(s.text, " our-") 
 
 const (
 	defaultLimit = 20 * time.Second
-	aloneFor     = 300 // ticks that a script waits when no program of the student runs
+	aloneFor     = 300
 )
 
 var (
@@ -107,7 +108,7 @@ func readLab(l *lab) (scripts []*labScript, err error) {
 }
 
 func readLabScript(l *lab, file string) (*labScript, error) {
-	s := &labScript{lab: l, file: file, limit: defaultLimit, ending: time.Minute,
+	s := &labScript{lab: l, file: file, limit: defaultLimit, alone: aloneFor, ending: time.Minute,
 		name: l.number + "/" + strings.TrimSuffix(filepath.Base(file), ".txtar")}
 	text, err := os.ReadFile(file)
 	s.text = string(text)
@@ -219,8 +220,6 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 		}
 		if !run.late { // the machine was fast enough
 			v.load = ""
-		} else if v.load != "" {
-			v.likely += "; or the machine was overloaded (" + v.load + ")"
 		}
 	default:
 		v.points = script.points
@@ -380,16 +379,21 @@ func (s *session) endLab(t testscript.T) {
 	if run.failure != "" && run.cause == "" && run.offence.seen == "" {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
+		early := s.failedEarly()
 		for _, c := range causes {
-			if s.holds(c) {
-				run.cause = c.text
-				if run.hangs && c.ofContent() {
-					run.cause = "it hangs: it does not end; or " + c.text
-				} else if run.silent && len(c.conditions) == 0 && c.ofContent() {
-					run.cause += "; or it hangs"
-				}
-				break
+			if early != "" && !c.explains(s.named(early)) || !s.holds(c) {
+				continue
 			}
+			run.cause = c.text
+			if run.hangs && c.ofContent() {
+				run.cause = "it hangs: it does not end; or " + c.text
+			} else if run.silent && len(c.conditions) == 0 && c.ofContent() {
+				run.cause += "; or it hangs"
+			}
+			break
+		}
+		if early != "" {
+			run.cause = s.withEarly(run.cause, early)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.running)) {
@@ -414,6 +418,82 @@ func (s *session) endLab(t testscript.T) {
 		f.Close()
 	}
 	s.world.left() // removes what is left: without worlds it would stay
+}
+
+// failedEarly names a program of the student that has failed before it has left a
+// trace: it has printed nothing on standard output, and no segment or set knows it.
+// What a script was about to check is then hardly the cause.
+func (s *session) failedEarly() string {
+	all := maps.Collect(s.programs())
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		p := all[name]
+		if p.judged && !p.signalled && !p.expected && isStatus(p.status(), "fail") && p.status() != "running" &&
+			p.stdout() == "" && !knows(p.cmd.Process.Pid) {
+			return name
+		}
+	}
+	return ""
+}
+
+// knows tells whether a process has made a segment, or is the last one that has
+// attached or detached it, or has used a semaphore.
+func knows(pid int) bool {
+	for _, g := range segmentsNow() {
+		if int(g.desc.Cpid) == pid || int(g.desc.Lpid) == pid {
+			return true
+		}
+	}
+	for id := range tables[1].entries() {
+		for n := 0; semctl(id, n, getVal) >= 0; n++ {
+			if semctl(id, n, getPID) == pid {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// explains tells whether a cause may explain the end of a program that has failed
+// early. A crash with the segment attached would have left a trace in the segment.
+func (c cause) explains(p *process) bool {
+	conditions := strings.Join(c.conditions, " ")
+	if !bySignal(p.status()) {
+		return conditions != ""
+	}
+	return len(segmentsNow()) == 0 && (strings.Contains(conditions, "SEGV") || strings.Contains(conditions, "crashed"))
+}
+
+var saysEnd = regexp.MustCompile(`with an error|last line|end(s|ed) before`)
+
+// withEarly adds to a cause that a program has failed early. The cause may be
+// empty.
+func (s *session) withEarly(text, name string) string {
+	p := s.named(name)
+	who := s.inWords(name)
+	if who == name {
+		who = "the " + name
+	}
+	silent := p.stderr() == ""
+	if silent && strings.Contains(text, "last line") {
+		text = ""
+	}
+	crashed := bySignal(p.status())
+	switch {
+	case text == "" && crashed:
+		return who + " crashes before it has attached a segment: a call has failed and was not checked, or " +
+			"there is a mistake at its start"
+	case text == "" && silent:
+		return who + " ends with an error, and does not say which"
+	case text == "":
+		return who + " ends with an error: see its last line"
+	case saysEnd.MatchString(text):
+		return text
+	case crashed:
+		return text + "; or " + who + " crashes before that"
+	case silent:
+		return text + "; or " + who + " ends with an error before that"
+	}
+	return text + "; or another error: see its last line"
 }
 
 // An offence is what a program has done to the grader's processes, or to the
@@ -730,6 +810,7 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	}
 	ts.Check(err)
 	p.keyboard = keyboard
+	p.judged = program != "peer" && !strings.HasPrefix(args[0], "our-")
 	s.running[name] = p
 }
 
@@ -823,7 +904,7 @@ func (s *session) finishInLab(ts *testscript.TestScript, args []string) {
 	if p.panicked() && got == "2" {
 		s.fail(ts, "%s crashed; %s", args[0], s.lastWords(p))
 	}
-	if isStatus(got, args[1]) {
+	if p.expected = isStatus(got, args[1]); p.expected {
 		return
 	}
 	s.fail(ts, "%s %s; %s", args[0], ending(got), s.lastWords(p))
@@ -840,11 +921,14 @@ func isStatus(got, wanted string) bool {
 	return false
 }
 
+// bySignal tells whether the status of a program that has ended is a signal.
+func bySignal(status string) bool { return strings.Trim(status, "0123456789") != "" }
+
 func ending(status string) string {
 	switch {
 	case status == "running":
 		return "is still running"
-	case strings.Trim(status, "0123456789") == "":
+	case !bySignal(status):
 		return "ended with exit status " + status
 	}
 	return "was ended by SIG" + status
@@ -874,12 +958,53 @@ func (s *session) lastWords(p *process) string {
 	return "it has printed nothing"
 }
 
-// short quotes a text, without its middle if it is long.
+// short quotes a text. If it is long, it has no middle, or only says how often each
+// character is repeated.
 func short(text string) string {
-	if len(text) > 60 {
-		return fmt.Sprintf("%q… (%d bytes)", text[:40], len(text))
+	if len(text) <= 60 {
+		return strconv.Quote(text)
 	}
-	return strconv.Quote(text)
+	how := runLengths(text)
+	if how == "" {
+		how = fmt.Sprintf("%q…", text[:40])
+	}
+	return fmt.Sprintf("%s (%d bytes)", how, len(text))
+}
+
+// runLengths describes a text of a few long runs, such as 512 times 'B', 511 times 'A'. For
+// another text it is empty.
+func runLengths(text string) string {
+	const long, most = 5, 8 // equal characters that are counted; parts
+	var parts []string
+	rest := "" // what is in no long run
+	add := func() {
+		switch len(rest) {
+		case 0:
+		case 1:
+			parts = append(parts, fmt.Sprintf("%q", rest[0]))
+		default:
+			parts = append(parts, strconv.Quote(rest))
+		}
+		rest = ""
+	}
+	for len(text) > 0 && len(parts) < most && len(rest) < 20 {
+		n := 1
+		for n < len(text) && text[n] == text[0] {
+			n++
+		}
+		if n < long || text[0] > '~' {
+			rest += text[:n]
+		} else {
+			add()
+			parts = append(parts, fmt.Sprintf("%d times %q", n, text[0]))
+		}
+		text = text[n:]
+	}
+	if text != "" || len(rest) >= 20 {
+		return ""
+	}
+	add()
+	return strings.Join(parts, ", ")
 }
 
 // signalInLab sends a signal to a program and its children, as a terminal does,
@@ -1089,7 +1214,7 @@ func (s *session) await(ts *testscript.TestScript, neg bool, args []string) {
 		if alone++; !s.allEnded() {
 			alone = 0
 		}
-		ended := alone > aloneFor
+		ended := alone > s.lab.script.alone
 		is, now, err := s.look(args)
 		ts.Check(err)
 		if state = now; is == neg && ended {

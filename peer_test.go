@@ -87,8 +87,8 @@ func (s *session) tell(ts *testscript.TestScript, args []string) {
 		if alone++; !s.allEnded() || words[0] == "pause" {
 			alone = 0
 		}
-		return p.answers() >= p.told || p.within(0) || alone > aloneFor
-	}) || alone > aloneFor && p.answers() < p.told {
+		return p.answers() >= p.told || p.within(0) || alone > s.lab.script.alone
+	}) || alone > s.lab.script.alone && p.answers() < p.told {
 		s.fail(ts, "%s still waits in its step %q%s", args[0], strings.Join(args[1:], " "), s.everybody())
 	}
 	lines := strings.Split(strings.TrimSpace(p.stdout()), "\n")
