@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -22,9 +23,20 @@ import (
 // the tutorial and of our programs. Other variants have other values, so that our
 // programs do not pass when they are handed in.
 var (
-	variant    = flag.Int("variant", 0, "grade for the assignment with this `number`")
+	variant    = new(int)
 	assignment = flag.Bool("assignment", false, "print the assignments of the labs in -only, for -variant")
 )
+
+func init() {
+	flag.Func("variant", "grade for the assignment with this `number`", func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 31)
+		*variant = int(n)
+		if err != nil {
+			return errors.New("want a number from 0")
+		}
+		return nil
+	})
+}
 
 // derived makes random numbers that depend only on the lab and the variant.
 func derived(lab uint64, variant int) *rand.Rand {
