@@ -142,8 +142,9 @@ func makeBundle(dir string) error {
 	}
 	err := os.CopyFS(filepath.Join(dir, "programs"), os.DirFS(built))
 	for _, l := range labs {
-		err = errors.Join(err,
-			os.CopyFS(filepath.Join(dir, "testdata", l.lesson, "lab"), os.DirFS(filepath.Join("testdata", l.lesson, "lab"))),
+		scripts := filepath.Join("testdata", l.lesson, "lab")
+		err = errors.Join(err, os.CopyFS(filepath.Join(dir, scripts), os.DirFS(scripts)),
+			os.RemoveAll(filepath.Join(dir, scripts, "wrong")), // they are nearly solutions
 			os.MkdirAll(filepath.Join(dir, l.lesson), 0o755))
 		page, e := os.ReadFile(filepath.Join(l.lesson, "ASSIGNMENT.md"))
 		err = errors.Join(err, e, os.WriteFile(filepath.Join(dir, l.lesson, "ASSIGNMENT.md"), page, 0o644))

@@ -525,7 +525,7 @@ func TestReadable(t *testing.T) {
 		strings.Repeat("\x00\n", 9999): `"` + strings.Repeat(`\x00\n`, 20) + "\"… (19997 bytes)\n",
 	} {
 		if got := readable(text); got != want {
-			t.Errorf("readable(%.20q) = %q, want %q", text, got, want)
+			t.Errorf("readable(%.20q) = %.99q, want %q", text, got, want)
 		}
 	}
 }

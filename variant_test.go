@@ -227,15 +227,15 @@ func assignmentOf(l *lab, variant int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for phrase, n := range map[string]float64{"| interop | %v |": points["interop"],
-		"A solution without it can get %v points.": points["basic"] + points["interop"]} {
-		const whole = 20 // of interop, and 60 of basic
-		was := fmt.Sprintf(phrase, n+whole-points["interop"])
-		old = append(old, regexp.QuoteMeta(was))
-		instead[was] = fmt.Sprintf(phrase, n)
-	}
 	page := regexp.MustCompile(strings.Join(old, "|")).ReplaceAllStringFunc(string(text),
 		func(found string) string { return instead[found] })
+	without := points["basic"] + points["interop"]
+	for was, is := range map[string]string{
+		`\| interop \| \d+ `: fmt.Sprintf("| interop | %v ", points["interop"]),
+		`can get \d+ points`: fmt.Sprintf("can get %v of %v points", without, without+points["robust"]),
+	} {
+		page = regexp.MustCompile(was).ReplaceAllString(page, is)
+	}
 	title, rest, _ := strings.Cut(page, "\n")
 	return fmt.Sprintf("%s (variant %d)\n\nThe keys and numbers on this page are those of variant %[2]d. The lesson's "+
 		"README, and our programs, have others.\n%s", title, variant,
@@ -308,7 +308,8 @@ func TestAssignments(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, want := range []string{fmt.Sprintf("| interop | %v |", points["interop"]),
-				fmt.Sprintf("can get %v points", points["basic"]+points["interop"])} {
+				fmt.Sprintf("can get %v of %v points.", points["basic"]+points["interop"],
+					points["basic"]+points["interop"]+points["robust"])} {
 				if !strings.Contains(page, want) {
 					t.Errorf("lab %s, variant %d: the page does not say %q", l.number, v, want)
 				}
