@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
@@ -913,6 +914,7 @@ func gradeApart(dir, file string) (r results, err error) {
 		args = append(args, "-only="+*onlyLabs)
 	}
 	cmd := exec.CommandContext(gradingContext, self, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches this process first
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.Env = append(os.Environ(), builtVariable+"="+built, hideVariable+"="+filepath.Dir(dir))
 	text, err := cmd.CombinedOutput()
