@@ -16,14 +16,18 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"text/tabwriter"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,15 +136,16 @@ func fromBundle() error {
 // makeBundle copies everything that the grader needs to a directory.
 func makeBundle(dir string) error {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s is not empty", dir)
+		return fmt.Errorf("%s is not empty: remove it, or name another directory", dir)
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
 	err := os.CopyFS(filepath.Join(dir, "programs"), os.DirFS(built))
 	for _, l := range labs {
-		err = errors.Join(err,
-			os.CopyFS(filepath.Join(dir, "testdata", l.lesson, "lab"), os.DirFS(filepath.Join("testdata", l.lesson, "lab"))),
+		scripts := filepath.Join("testdata", l.lesson, "lab")
+		err = errors.Join(err, os.CopyFS(filepath.Join(dir, scripts), os.DirFS(scripts)),
+			os.RemoveAll(filepath.Join(dir, scripts, "wrong")), // they are nearly solutions
 			os.MkdirAll(filepath.Join(dir, l.lesson), 0o755))
 		page, e := os.ReadFile(filepath.Join(l.lesson, "ASSIGNMENT.md"))
 		err = errors.Join(err, e, os.WriteFile(filepath.Join(dir, l.lesson, "ASSIGNMENT.md"), page, 0o644))
@@ -256,14 +261,13 @@ func labNumbers() string {
 
 // A grade is the result of one submission.
 type grade struct {
-	dir      string
 	verdicts []verdict
-	message  string // why there are no verdicts
+	notes    []string // on the whole submission, such as why there are no verdicts
 	took     time.Duration
 }
 
 // gradeOne grades a submission, in the labs that are chosen. If none are chosen,
-// it grades those for which the submission has a folder.
+// it grades those for which the submission has a folder after its build.
 func gradeOne(dir string, chosen []*lab) (*grade, error) {
 	start := time.Now()
 	dir, err := filepath.Abs(dir)
@@ -277,42 +281,35 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &grade{dir: dir}
+	g := &grade{}
 	defer func() { g.took = time.Since(start) }()
-	if chosen == nil {
-		for _, l := range labs {
-			if _, err := os.Stat(filepath.Join(dir, l.number)); err == nil {
-				chosen = append(chosen, l)
-			}
-		}
-	}
-	if chosen == nil {
-		g.message = fmt.Sprintf("nothing to grade: %s has no folder named %s", dir,
-			strings.Join(strings.Fields(labNumbers()), ", "))
-		return g, nil
-	}
-	if !slices.ContainsFunc(chosen, func(l *lab) bool { return isDir(filepath.Join(dir, l.number)) }) {
-		g.message = fmt.Sprintf("there is no folder %s", chosen[0].number)
-		for _, pattern := range []string{"*/", "*/*/"} {
-			if found, _ := filepath.Glob(filepath.Join(dir, pattern+chosen[0].number)); len(found) > 0 {
-				name, _ := filepath.Rel(dir, found[0])
-				g.message += ", but " + name
-				break
-			}
-		}
-	}
 	staged, err := os.MkdirTemp("", "shm-by-example-submission-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(staged)
 	if err := stage(dir, staged); err != nil {
-		g.message = err.Error()
+		g.notes = append(g.notes, err.Error())
 		return g, nil
 	}
 	buildFailed, err := buildSubmission(staged)
 	if err != nil {
 		return nil, err
+	}
+	if buildFailed != "" {
+		g.notes = append(g.notes, buildFailed)
+	}
+	if chosen == nil {
+		for _, l := range labs {
+			if isDir(filepath.Join(staged, l.number)) {
+				chosen = append(chosen, l)
+			}
+		}
+	}
+	if chosen == nil {
+		g.notes = append(g.notes, fmt.Sprintf("nothing to grade: %s has no folder named %s%s", dir,
+			strings.ReplaceAll(labNumbers(), " ", ", "), elsewhere(staged, labs...)))
+		return g, nil
 	}
 	var scripts []*labScript
 	subs := map[*lab]*submission{}
@@ -324,12 +321,9 @@ func gradeOne(dir string, chosen []*lab) (*grade, error) {
 		scripts = append(scripts, more...)
 		subs[l] = &submission{lab: l, dir: staged, absent: absent(staged, l, buildFailed), variant: *variant}
 	}
-	if buildFailed != "" {
-		note(buildFailed)
-	}
 	g.verdicts = judgeAll(scripts, func(s *labScript) verdict { return subs[s.lab].judge(s) })
 	if text := g.overloaded(); text != "" {
-		note(text)
+		g.notes = append(g.notes, text)
 	}
 	slices.SortStableFunc(g.verdicts, func(a, b verdict) int {
 		return cmp.Or(cmp.Compare(a.script.lab.number, b.script.lab.number),
@@ -353,6 +347,19 @@ func (g *grade) overloaded() string {
 		return ""
 	}
 	return fmt.Sprintf("the machine was overloaded (%s) when it was too late for %d checks: grade again", load, n)
+}
+
+// elsewhere names a folder of a lab that lies deeper in the submission.
+func elsewhere(staged string, labs ...*lab) string {
+	for _, l := range labs {
+		for _, deeper := range []string{"*", "*/*"} {
+			if found, _ := filepath.Glob(filepath.Join(staged, deeper, l.number)); len(found) > 0 {
+				name, _ := filepath.Rel(staged, found[0])
+				return ", but " + name
+			}
+		}
+	}
+	return ""
 }
 
 func isDir(path string) bool {
@@ -444,6 +451,8 @@ func stage(from, to string) error {
 func buildSubmission(staged string) (failed string, err error) {
 	if info, err := os.Lstat(filepath.Join(staged, "build")); err != nil || !info.Mode().IsRegular() {
 		return "", nil
+	} else if ofWindows(filepath.Join(staged, "build")) {
+		return "build cannot be started: " + windowsEnd, nil
 	}
 	result := make(chan error)
 	go func() {
@@ -485,14 +494,20 @@ func buildSubmission(staged string) (failed string, err error) {
 			if !p.within(buildTime) {
 				failed = fmt.Sprintf("build was still running after %v", buildTime)
 			} else if p.status() != "0" {
-				failed = fmt.Sprintf("build %s: %s", ending(p.status()),
-					strings.TrimSpace(elide(p.stderr()+p.stdout())))
+				text := strings.TrimSpace(elide(readable(p.stderr() + p.stdout())))
+				failed = fmt.Sprintf("build %s: %s", ending(p.status()), text)
+				if why := cmp.Or(buildError.FindString(text), lastLine(text)); why != text {
+					failed = fmt.Sprintf("build %s: %s\n%s", ending(p.status()), why, text)
+				}
 			}
 			return nil
 		}()
 	}()
 	return failed, <-result
 }
+
+// buildError is a line that says why a build has failed. Others may be warnings.
+var buildError = regexp.MustCompile(`.*(\berror(\[\w+\])?:|undefined reference).*`)
 
 // An absence says why a program cannot be run: what was seen, and what is likely.
 type absence struct{ seen, likely string }
@@ -507,7 +522,7 @@ func absent(staged string, l *lab, buildFailed string) map[string]absence {
 		case err != nil:
 			text := fmt.Sprintf("%s/%s is missing", l.number, program)
 			if entries, err := os.ReadDir(filepath.Dir(path)); err != nil {
-				text += fmt.Sprintf(": there is no folder %s", l.number)
+				text += fmt.Sprintf(": there is no folder %s%s", l.number, elsewhere(staged, l))
 			} else if len(entries) == 0 {
 				text += fmt.Sprintf(": %s is empty", l.number)
 			} else {
@@ -519,7 +534,7 @@ func absent(staged string, l *lab, buildFailed string) map[string]absence {
 			}
 			likely := "the file has another name, or the program was not built"
 			if buildFailed != "" {
-				likely = "your build failed; see the note at the end"
+				likely = "your build failed; the note on it says why"
 			}
 			why[program] = absence{text, likely}
 		case info.IsDir():
@@ -528,9 +543,23 @@ func absent(staged string, l *lab, buildFailed string) map[string]absence {
 		case info.Mode().IsRegular() && info.Mode()&0o111 == 0:
 			why[program] = absence{fmt.Sprintf("%s/%s is not executable: chmod +x %[1]s/%[2]s", l.number, program),
 				"the file may not be executed: chmod +x; an archive or a copy may have lost this permission"}
+		case info.Mode().IsRegular() && ofWindows(path):
+			why[program] = absence{fmt.Sprintf("%s/%s cannot be started: %s", l.number, program, windowsEnd),
+				fmt.Sprintf("the file was written on Windows; give it line ends of Unix: sed -i 's/\\r$//' %s/%s", l.number, program)}
 		}
 	}
 	return why
+}
+
+const windowsEnd = "its first line has a line end of Windows (CR LF)"
+
+var windowsLine = regexp.MustCompile(`^#! *(\S*/env +)?\S+\r\n`)
+
+// ofWindows tells whether a file is a script that names an interpreter with a CR at
+// its end. Linux never finds it. After an argument some interpreters accept a CR.
+func ofWindows(file string) bool {
+	text, _ := os.ReadFile(file)
+	return windowsLine.Match(text)
 }
 
 // score adds up the points of one tier, or of all, and the points that could be
@@ -553,7 +582,7 @@ func (g *grade) status() int {
 			return graderFail
 		}
 	}
-	if g.message != "" || points < most {
+	if len(g.verdicts) == 0 || points < most {
 		return notAll
 	}
 	return allPassed
@@ -573,27 +602,30 @@ func (v verdict) feedback() string {
 	case "error":
 		return fmt.Sprintf("%s  not graded, because of a fault of the grader: %s\n", name, v.seen)
 	}
-	if v.absent { // print has said it once
-		return text + "  (missing)\n"
+	if v.absent { // absences says it once
+		return text + "  (not started)\n"
 	}
 	return fmt.Sprintf("%s\n  seen:     %s\n  expected: %s\n  likely:   %s\n", text, v.seen, v.expected, v.likely)
 }
 
-func (g *grade) print() {
-	if g.message != "" {
-		fmt.Println(g.message)
+// absences say, once for each program of a lab, or of all, why it cannot be run.
+func (g *grade) absences(l *lab) (all []string) {
+	for _, v := range g.verdicts {
+		text := fmt.Sprintf("%s\n  likely:   %s", v.seen, v.likely)
+		if v.absent && (l == nil || v.script.lab == l) && !slices.Contains(all, text) {
+			all = append(all, text)
+		}
 	}
+	return all
+}
+
+func (g *grade) print() {
 	for _, l := range labs {
-		if _, most := g.score(l, ""); most == 0 && !slices.ContainsFunc(g.verdicts,
-			func(v verdict) bool { return v.script.lab == l }) {
+		if !slices.ContainsFunc(g.verdicts, func(v verdict) bool { return v.script.lab == l }) {
 			continue
 		}
-		said := map[string]bool{}
-		for _, v := range g.verdicts {
-			if v.script.lab == l && v.absent && !said[v.seen] {
-				said[v.seen] = true
-				fmt.Printf("%s\n  likely:   %s\n", v.seen, v.likely)
-			}
+		for _, text := range g.absences(l) {
+			fmt.Println(text)
 		}
 		for _, v := range g.verdicts {
 			if v.script.lab != l {
@@ -613,9 +645,33 @@ func (g *grade) print() {
 		fmt.Printf("lab %s: %s: %s of %s points\n\n", l.number, strings.Join(parts, ", "),
 			number(points), number(most))
 	}
-	for _, text := range notes {
+	for _, text := range slices.Concat(g.notes, notes) {
 		fmt.Println("note:", text)
 	}
+}
+
+// readable quotes and shortens lines with bytes that are no text.
+func readable(text string) string {
+	var b strings.Builder
+	from, to := 0, 0 // such lines
+	quote := func() {
+		if binary, ended := strings.CutSuffix(text[from:to], "\n"); ended {
+			b.WriteString(short(binary) + "\n")
+		} else if binary != "" {
+			b.WriteString(short(binary))
+		}
+	}
+	special := func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsGraphic(r) }
+	for line := range strings.Lines(text) {
+		if utf8.ValidString(line) && !strings.ContainsFunc(line, special) {
+			quote()
+			b.WriteString(line)
+			from = to + len(line)
+		}
+		to += len(line)
+	}
+	quote()
+	return b.String()
 }
 
 func indent(text string) string {
@@ -631,6 +687,13 @@ type results struct {
 	Output   string       `json:"output,omitempty"`
 	Errors   int          `json:"grader_errors"` // scripts that could not be graded
 	Tests    []testResult `json:"tests"`
+	Extra    extra        `json:"extra_data"`
+}
+
+// extra is for the table of marks.
+type extra struct {
+	Remark     string `json:"remark"`
+	Overloaded bool   `json:"overloaded"` // grade again
 }
 
 type testResult struct {
@@ -645,11 +708,14 @@ type testResult struct {
 }
 
 func (g *grade) writeJSON(file string) error {
-	r := results{Output: g.message, Seconds: g.took.Round(time.Millisecond).Seconds(), Tests: []testResult{}}
+	r := results{Seconds: g.took.Round(time.Millisecond).Seconds(), Tests: []testResult{}}
 	r.Score, r.MaxScore = g.score(nil, "")
-	for _, text := range notes {
-		r.Output = strings.TrimSpace(r.Output + "\n" + text)
+	said := slices.Concat(g.notes, g.absences(nil))
+	r.Output = strings.Join(append(said, notes...), "\n")
+	for i, text := range said {
+		said[i], _, _ = strings.Cut(text, "\n")
 	}
+	r.Extra = extra{strings.Join(said, "; "), g.overloaded() != ""}
 	for _, v := range g.verdicts {
 		if v.status == "error" {
 			r.Errors++
@@ -685,6 +751,19 @@ func gradeAll(dir string) error {
 	if err != nil {
 		return err
 	}
+	var lines []*line
+	within := false // there are submissions
+	for _, e := range entries {
+		if path := filepath.Join(dir, e.Name()); isDir(path) && !strings.HasPrefix(e.Name(), ".") {
+			lines = append(lines, &line{name: e.Name()})
+			within = within || isSubmission(path)
+		}
+	}
+	if isSubmission(dir) && !within {
+		return fmt.Errorf("%s looks like one submission: use -lab", dir)
+	} else if len(lines) == 0 {
+		return fmt.Errorf("%s has no folders", dir)
+	}
 	var marks io.WriteCloser
 	if *csvFile != "" { // try first: otherwise the marks of an hour could be lost
 		if marks, err = os.Create(*csvFile); err != nil {
@@ -703,57 +782,13 @@ func gradeAll(dir string) error {
 			return err
 		}
 	}
-	if *onlyLabs == "" { // the labs for which any submission has a folder
-		var any []string
-		for _, l := range labs {
-			if found, _ := filepath.Glob(filepath.Join(dir, "*", l.number)); len(found) > 0 {
-				any = append(any, l.number)
-			}
-		}
-		*onlyLabs = strings.Join(any, ",")
+	numbers := gradeLines(lines, dir, work)
+	if *onlyLabs == "" { // a lab counts for all if any submission has a folder for it
+		*onlyLabs = strings.Join(numbers, ",")
+		gradeLines(slices.DeleteFunc(slices.Clone(lines), func(l *line) bool {
+			return len(labsOf(l)) == len(numbers)
+		}), dir, work)
 	}
-	type line struct {
-		name   string
-		result results
-		err    error
-	}
-	var lines []*line
-	atOnce := make(chan bool, max(2, runtime.NumCPU()))
-	if !haveWorlds {
-		atOnce = make(chan bool, 1)
-	}
-	var all sync.WaitGroup
-	for _, e := range entries {
-		if !isDir(filepath.Join(dir, e.Name())) || strings.HasPrefix(e.Name(), ".") {
-			continue
-		}
-		l := &line{name: e.Name()}
-		lines = append(lines, l)
-		atOnce <- true
-		all.Go(func() {
-			defer func() { <-atOnce }()
-			if l.err = context.Cause(gradingContext); l.err != nil {
-				return
-			}
-			l.result, l.err = gradeApart(filepath.Join(dir, e.Name()), filepath.Join(work, e.Name()+".json"))
-			fmt.Fprintf(os.Stderr, "%s: %s of %s\n", l.name, number(l.result.Score), number(l.result.MaxScore))
-		})
-	}
-	all.Wait()
-	if len(lines) == 0 {
-		return fmt.Errorf("%s has no folders", dir)
-	}
-	var numbers []string // of the labs of all submissions
-	for _, l := range lines {
-		for _, t := range l.result.Tests {
-			if !slices.Contains(numbers, t.Tags[0]) {
-				numbers = append(numbers, t.Tags[0])
-			}
-		}
-	}
-	slices.Sort(numbers)
-	slices.SortFunc(lines, func(a, b *line) int { return cmp.Compare(a.name, b.name) })
-	var failed error
 	head := []string{"submission"}
 	for _, n := range numbers {
 		head = append(head, n)
@@ -762,6 +797,7 @@ func gradeAll(dir string) error {
 		}
 	}
 	rows := [][]string{append(head, "points", "of", "remark")}
+	failed, overloaded := context.Cause(gradingContext), 0
 	for _, l := range lines {
 		row := []string{l.name}
 		for _, n := range numbers {
@@ -770,23 +806,78 @@ func gradeAll(dir string) error {
 				row = append(row, number(l.result.points(n, tier)))
 			}
 		}
-		remark := strings.ReplaceAll(l.result.Output, "\n", "; ")
-		if l.err != nil {
-			remark = "not graded: " + l.err.Error()
+		row = append(row, number(l.result.Score), number(l.result.MaxScore), l.result.Extra.Remark)
+		if l.result.Extra.Overloaded {
+			overloaded++
+		}
+		if l.err != nil { // its points are not known
+			for i := range row[1:] {
+				row[1+i] = ""
+			}
+			row[len(row)-1] = "not graded: " + l.err.Error()
 		} else if l.result.Errors > 0 {
 			l.err = fmt.Errorf("%d scripts could not be graded", l.result.Errors)
-			remark = l.err.Error()
+			row[len(row)-1] = l.err.Error()
 		}
-		if l.err != nil {
+		if l.err != nil && l.err != context.Cause(gradingContext) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", l.name, l.err))
 		}
-		rows = append(rows, append(row, number(l.result.Score), number(l.result.MaxScore), remark))
+		rows = append(rows, row)
 	}
 	printTable(rows)
+	if overloaded > 0 {
+		fmt.Printf("%d of %d submissions have a remark that the machine was overloaded\n", overloaded, len(lines))
+	}
 	if marks != nil {
 		failed = errors.Join(failed, csv.NewWriter(marks).WriteAll(rows))
 	}
 	return failed
+}
+
+// isSubmission tells whether a directory has a folder of a lab, or a build.
+func isSubmission(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, "build"))
+	return err == nil && info.Mode().IsRegular() ||
+		slices.ContainsFunc(labs, func(l *lab) bool { return isDir(filepath.Join(dir, l.number)) })
+}
+
+// A line of the table of marks is that of one submission.
+type line struct {
+	name   string
+	result results
+	err    error // why it was not graded
+}
+
+// gradeLines grades some submissions, several at a time. It returns the labs of all.
+func gradeLines(lines []*line, dir, work string) (numbers []string) {
+	atOnce := make(chan bool, max(2, runtime.NumCPU()))
+	if !haveWorlds {
+		atOnce = make(chan bool, 1)
+	}
+	var all sync.WaitGroup
+	for _, l := range lines {
+		atOnce <- true
+		all.Go(func() {
+			defer func() { <-atOnce }()
+			l.result, l.err = gradeApart(filepath.Join(dir, l.name), filepath.Join(work, l.name))
+			if len(l.result.Tests) > 0 {
+				fmt.Fprintf(os.Stderr, "%s: %s of %s\n", l.name, number(l.result.Score), number(l.result.MaxScore))
+			}
+		})
+	}
+	all.Wait()
+	return labsOf(lines...)
+}
+
+// labsOf are the labs in which any of these submissions was graded.
+func labsOf(lines ...*line) (numbers []string) {
+	for _, l := range lines {
+		for _, t := range l.result.Tests {
+			numbers = append(numbers, t.Tags[0])
+		}
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers)
 }
 
 // points are those of a lab, in one of its tiers, or in all.
@@ -807,26 +898,35 @@ func printTable(rows [][]string) {
 	w.Flush()
 }
 
-// gradeApart grades a submission in another process.
+// gradeApart grades a submission in another process. It writes the results to
+// file.json, and what it prints to file.txt.
 func gradeApart(dir, file string) (r results, err error) {
+	if err := context.Cause(gradingContext); err != nil {
+		return r, err
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return r, err
 	}
-	args := []string{"-lab=" + dir, "-results=" + file, fmt.Sprintf("-variant=%d", *variant)}
+	os.Remove(file + ".json") // of an earlier time
+	args := []string{"-lab=" + dir, "-results=" + file + ".json", fmt.Sprintf("-variant=%d", *variant)}
 	if *onlyLabs != "" {
 		args = append(args, "-only="+*onlyLabs)
 	}
 	cmd := exec.CommandContext(gradingContext, self, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C reaches this process first
 	cmd.Cancel = func() error { return cmd.Process.Signal(unix.SIGTERM) }
 	cmd.Env = append(os.Environ(), builtVariable+"="+built, hideVariable+"="+filepath.Dir(dir))
 	text, err := cmd.CombinedOutput()
 	if code := cmd.ProcessState.ExitCode(); err != nil && code != notAll && code != graderFail {
-		return r, fmt.Errorf("%w: %s", err, lastLine(string(text)))
+		err = fmt.Errorf("%w: %s", err, lastLine(string(text)))
+	} else if content, e := os.ReadFile(file + ".json"); e != nil { // it says why
+		err = errors.New(lastLine(string(text)))
+	} else {
+		err = json.Unmarshal(content, &r)
 	}
-	content, e := os.ReadFile(file)
-	if e != nil {
-		return r, fmt.Errorf("%s", lastLine(string(text)))
+	if err = errors.Join(err, os.WriteFile(file+".txt", text, 0o644)); err != nil {
+		err = cmp.Or(context.Cause(gradingContext), err)
 	}
-	return r, json.Unmarshal(content, &r)
+	return r, err
 }

@@ -9,8 +9,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -174,6 +176,16 @@ func TestWrong(t *testing.T) {
 
 // unpack makes a submission from an archive, and builds it.
 func unpack(t *testing.T, a *txtar.Archive) (dir string) {
+	dir = write(t, a)
+	failed, err := buildSubmission(dir)
+	if err != nil || failed != "" {
+		t.Fatal(err, failed)
+	}
+	return dir
+}
+
+// write makes the files of an archive. Scripts are executable.
+func write(t *testing.T, a *txtar.Archive) (dir string) {
 	dir = t.TempDir()
 	for _, f := range a.Files {
 		path := filepath.Join(dir, f.Name)
@@ -196,10 +208,6 @@ func unpack(t *testing.T, a *txtar.Archive) (dir string) {
 		if err := os.WriteFile(path, f.Data, mode); err != nil {
 			t.Fatal(err)
 		}
-	}
-	failed, err := buildSubmission(dir)
-	if err != nil || failed != "" {
-		t.Fatal(err, failed)
 	}
 	return dir
 }
@@ -398,6 +406,11 @@ func TestAbsent(t *testing.T) {
 		"empty":          {func(dir string) error { return os.Mkdir(dir+"/01", 0o755) }, "01 is empty"},
 		"folder":         {func(dir string) error { return os.MkdirAll(dir+"/01/writer", 0o755) }, "is a folder"},
 		"not-executable": {func(dir string) error { os.Mkdir(dir+"/01", 0o755); return os.WriteFile(dir+"/01/writer", nil, 0o644) }, "chmod [+]x 01/writer"},
+		"elsewhere":      {func(dir string) error { return os.MkdirAll(dir+"/me/01", 0o755) }, "there is no folder 01, but me/01"},
+		"windows": {func(dir string) error {
+			os.Mkdir(dir+"/01", 0o755)
+			return os.WriteFile(dir+"/01/writer", []byte("#!/usr/bin/env python3\r\n"), 0o755)
+		}, `CR LF`},
 		"other-name": {func(dir string) error {
 			os.Mkdir(dir+"/01", 0o755)
 			return os.WriteFile(dir+"/01/Writer.py", nil, 0o755)
@@ -422,75 +435,160 @@ func TestAbsent(t *testing.T) {
 func TestGraderStatus(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
-	empty := t.TempDir()
+	empty, one := t.TempDir(), write(t, txtar.Parse([]byte("-- 06/Offsets --\n-- build --\n")))
+	built := write(t, txtar.Parse([]byte("-- build --\n#!/bin/sh\nmkdir 06\n")))
+	table := filepath.Join(t.TempDir(), "marks.csv")
 	for range 10 { // the end of its own context must not look like a signal
-		for dir, want := range map[string]struct {
+		for args, want := range map[string]struct {
 			status int
 			text   string
 		}{
-			empty:                {notAll, "nothing to grade"},
-			empty + "/not-there": {graderFail, "no such file or directory"},
+			"-lab=" + empty:                      {notAll, "nothing to grade"},
+			"-lab=" + built:                      {notAll, "06 is empty"},
+			"-lab=" + empty + "/not-there":       {graderFail, "no such file or directory"},
+			"-labs=" + empty:                     {graderFail, "has no folders"},
+			"-labs=" + one + " -csv=" + table:    {graderFail, "looks like one submission: use -lab"},
+			"-bundle=" + one:                     {graderFail, "is not empty: remove it"},
+			"-assignment -only=06 -variant=-1":   {graderFail, "want a number from 0"},
+			"-assignment -only=06 -variant=nine": {graderFail, "want a number from 0"},
+			"-assignment -only=06 -variant=9":    {allPassed, "(variant 9)"},
 		} {
-			if got, text := grader("-lab=" + dir); got != want.status || !strings.Contains(text, want.text) {
-				t.Fatalf("status %d, want %d:\n%s", got, want.status, text)
+			if got, text := grader(strings.Fields(args)...); got != want.status || !strings.Contains(text, want.text) {
+				t.Fatalf("%s: status %d, want %d:\n%s", args, got, want.status, text)
 			}
 		}
+	}
+	if _, err := os.Stat(table); err == nil {
+		t.Error("there is a table of one submission")
 	}
 }
 
 // grader runs the grader as another process.
 func grader(args ...string) (status int, text string) {
-	cmd := exec.Command("/proc/self/exe", args...)
-	cmd.Env = append(os.Environ(), builtVariable+"="+built)
+	cmd := graderCommand(args...)
 	output, _ := cmd.CombinedOutput()
 	return cmd.ProcessState.ExitCode(), string(output)
 }
 
-// TestGraderTable shows the table of marks: a line for each submission, and
-// the points of each tier.
+func graderCommand(args ...string) *exec.Cmd {
+	cmd := exec.Command("/proc/self/exe", args...)
+	cmd.Env = append(os.Environ(), builtVariable+"="+built)
+	return cmd
+}
+
+// TestGraderTable shows the table of marks: a line for each submission, with the
+// points of each tier, the same sum that could be had, and what a student must
+// correct first.
 func TestGraderTable(t *testing.T) {
 	needWorlds(t)
 	t.Parallel()
-	dir := t.TempDir()
-	ours, err := os.ReadFile(filepath.Join(built, "06-offsets", "06-offsets"))
+	a := txtar.Parse([]byte(`
+-- fails/06/offsets --
+#!/bin/sh
+echo no >&2; exit 1
+-- ours/build --
+#!/bin/sh
+mkdir 06 && cp ours 06/offsets && chmod +x 06/offsets
+-- bad-build/build --
+#!/bin/sh
+echo 'x.c:1: warning: many'; echo 'x.c:2: error: no'; echo 'x.c:3: warning: more'; exit 1
+-- mode/06/offsets --
+-- misplaced/me/06/offsets --
+`))
+	ours, err := os.ReadFile(filepath.Join(built, "06-offsets/06-offsets"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, text := range map[string]string{"fails": "#!/bin/sh\necho no >&2; exit 1\n", "none": "", "ours": string(ours)} {
-		offsets := filepath.Join(dir, name, "06", "offsets")
-		if err := os.MkdirAll(filepath.Dir(offsets), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if text != "" {
-			if err := os.WriteFile(offsets, []byte(text), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
+	a.Files = append(a.Files, txtar.File{Name: "ours/ours", Data: ours})
+	points, err := variantPoints(labs[4])
+	if err != nil {
+		t.Fatal(err)
 	}
-	table := filepath.Join(t.TempDir(), "marks.csv")
-	if status, text := grader("-labs="+dir, "-csv="+table); status != allPassed {
-		t.Fatalf("status %d\n%s", status, text)
+	const variant, missing = 12, "06/offsets is missing: there is no folder 06"
+	dir, results := write(t, a), t.TempDir()
+	table := filepath.Join(results, "marks.csv")
+	status, printed := grader("-labs="+dir, "-csv="+table, "-results="+results, fmt.Sprintf("-variant=%d", variant))
+	if status != allPassed {
+		t.Fatalf("status %d\n%s", status, printed)
 	}
 	text, err := os.ReadFile(table)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := string(text)
-	// A remark may say what this machine does not allow.
-	want := regexp.MustCompile(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
-fails,0,0,0,0,0,\d+,.*
-none,0,0,0,0,0,\d+,.*
-ours,(\d+),(\d+),(\d+),(\d+),(\d+),\d+,.*
-$`).FindStringSubmatch(got)
+	want := regexp.MustCompile(fmt.Sprintf(`^submission,06,06 basic,06 interop,06 robust,points,of,remark
+bad-build,0,0,0,0,0,(\d+),build ended with exit status 1: x.c:2: error: no; %s
+fails,\d+,0,0,\d+,\d+,(\d+),(?:the machine was overloaded.*)?
+misplaced,0,0,0,0,0,(\d+),"%[1]s, but me/06"
+mode,0,0,0,0,0,(\d+),06/offsets is not executable: chmod \+x 06/offsets
+ours,([1-9]\d*),(\d+),(\d+),(\d+),(\d+),(\d+),(?:the machine was overloaded.*)?
+$`, missing)).FindStringSubmatch(string(text))
 	if want == nil {
-		t.Fatalf("the table is\n%s", got)
+		t.Fatalf("the table is\n%s", text)
 	}
-	var n [6]int
+	var n [11]int
 	for i := range n[1:] {
 		n[i+1], _ = strconv.Atoi(want[i+1])
 	}
-	if n[1] == 0 || n[1] != n[2]+n[3]+n[4] || n[1] != n[5] {
-		t.Errorf("the table is\n%s", got)
+	of := []string{want[1], want[2], want[3], want[4], want[10]}
+	if canAsk() {
+		of = append(of, number(points["basic"]+points["interop"]+points["robust"]))
+	}
+	if n[5] != n[6]+n[7]+n[8] || n[5] != n[9] || len(slices.Compact(of)) != 1 {
+		t.Errorf("the sums are wrong, or not all can get the points of the variant:\n%s", text)
+	}
+	for file, want := range map[string]string{
+		"mode.json":     `"output": "06/offsets is not executable: chmod +x 06/offsets\n`,
+		"mode.txt":      "06/offsets is not executable: chmod +x 06/offsets\n",
+		"bad-build.txt": "x.c:3: warning: more",
+		"fails.txt":     "lab 06: basic 0 of",
+	} {
+		if text, _ := os.ReadFile(filepath.Join(results, file)); !strings.Contains(string(text), want) {
+			t.Errorf("%s does not say %q:\n%s", file, want, text)
+		}
+	}
+}
+
+// TestGraderInterrupted presses Ctrl-C while one submission is graded, and another
+// has its marks. A submission that was not graded has no marks.
+func TestGraderInterrupted(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	dir := write(t, txtar.Parse([]byte("-- hangs/build --\n#!/bin/sh\n: > started\nexec tail -f /dev/null\n-- none/06/x --\n")))
+	tmp, table := t.TempDir(), filepath.Join(t.TempDir(), "marks.csv")
+	cmd := graderCommand("-labs="+dir, "-only=06", "-csv="+table)
+	cmd.Env = append(cmd.Env, "TMPDIR="+tmp)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p, err := startCaptured(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := eventually(scriptTime, func() bool {
+		started, _ := filepath.Glob(tmp + "/*/*/*/started")
+		return len(started) > 0 && strings.Contains(p.stderr(), "none: 0 of 100") || p.within(0)
+	})
+	unix.Kill(-cmd.Process.Pid, unix.SIGINT)
+	if !ready || !p.within(scriptTime) || p.status() != "2" || lastLine(p.stderr()) != "grader: interrupt signal received" {
+		t.Errorf("status %s\n%s%s", p.status(), p.stdout(), p.stderr())
+	}
+	want := "hangs,,,,,,,not graded: interrupt signal received\nnone,0,0,0,0,0,100,06/offsets is missing; in 06 there is x\n"
+	if text, _ := os.ReadFile(table); !strings.HasSuffix(string(text), want) {
+		t.Errorf("the table is\n%s\nnot\n%s", text, want)
+	}
+}
+
+// TestReadable shows what a terminal gets of a program's output.
+func TestReadable(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                             "",
+		"one\n\ttwo é ‘x’\n":           "one\n\ttwo é ‘x’\n",
+		"a\n\x1b[31mred\nb":            "a\n\"\\x1b[31mred\"\nb",
+		"a\r\n":                        "\"a\\r\"\n",
+		"\xff":                         `"\xff"`,
+		strings.Repeat("\x00\n", 9999): `"` + strings.Repeat(`\x00\n`, 20) + "\"… (19997 bytes)\n",
+	} {
+		if got := readable(text); got != want {
+			t.Errorf("readable(%.20q) = %.99q, want %q", text, got, want)
+		}
 	}
 }
 

@@ -83,6 +83,21 @@ var tiers = []string{"basic", "interop", "robust"}
 // is left out in a variant.
 func (s *labScript) needsOurs() bool { return strings.Contains(s.text, " our-") }
 
+var skips = regexp.MustCompile(`(?m)^\[!(\w+)\] skip '?(.*?)'?$`)
+
+// leftOut says why a script is not run in a variant, or on this machine.
+func (s *labScript) leftOut(variant int) string {
+	if variant != 0 && s.needsOurs() {
+		return "our programs are of another variant"
+	}
+	for _, m := range skips.FindAllStringSubmatch(s.text, -1) {
+		if holds, err := condition(m[1]); err == nil && !holds {
+			return cmp.Or(m[2], "this machine has no "+m[1])
+		}
+	}
+	return ""
+}
+
 const (
 	defaultLimit = 20 * time.Second
 	aloneFor     = 300
@@ -172,13 +187,13 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	defer func() {
 		v.script, v.took = script, time.Since(start)
 	}()
+	if why := script.leftOut(sub.variant); why != "" {
+		return verdict{status: "skipped", seen: why}
+	}
 	for _, program := range script.needs {
 		if why, absent := sub.absent[program]; absent {
 			return verdict{status: "failed", absent: true, seen: why.seen, expected: script.firstComment(), likely: why.likely}
 		}
-	}
-	if sub.variant != 0 && script.needsOurs() { // ours are of variant 0
-		return verdict{status: "skipped", seen: "our programs are of another variant"}
 	}
 	if sub.bombs.Load() >= mostBombs {
 		return verdict{status: "failed", expected: script.firstComment(), likely: withoutEnd,
@@ -200,7 +215,7 @@ func (sub *submission) judge(script *labScript) (v verdict) {
 	if r.stuck != "" {
 		return verdict{status: "error", seen: fmt.Sprintf("the script hung for %v", r.limit), printed: r.stuck}
 	}
-	v.printed = r.printed.String()
+	v.printed = readable(r.printed.String())
 	if run.box != nil {
 		v.sandbox = run.box.dir
 	}
@@ -626,7 +641,7 @@ func (s *session) evidence(name string, p *process) string {
 		return ""
 	}
 	return s.inWords(fmt.Sprintf("%s %s\n  stdout: %s\n  stderr: %s", name, ending(p.status()),
-		elide(p.stdout()), elide(p.stderr())))
+		elide(readable(p.stdout())), elide(readable(p.stderr()))))
 }
 
 // commonCauses are those in testdata/LESSON/lab/causes: they may explain the

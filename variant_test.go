@@ -3,6 +3,7 @@
 package shm_test
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"maps"
@@ -22,9 +23,20 @@ import (
 // the tutorial and of our programs. Other variants have other values, so that our
 // programs do not pass when they are handed in.
 var (
-	variant    = flag.Int("variant", 0, "grade for the assignment with this `number`")
+	variant    = new(int)
 	assignment = flag.Bool("assignment", false, "print the assignments of the labs in -only, for -variant")
 )
+
+func init() {
+	flag.Func("variant", "grade for the assignment with this `number`", func(text string) error {
+		n, err := strconv.ParseUint(text, 10, 31)
+		*variant = int(n)
+		if err != nil {
+			return errors.New("want a number from 0")
+		}
+		return nil
+	})
+}
 
 // derived makes random numbers that depend only on the lab and the variant.
 func derived(lab uint64, variant int) *rand.Rand {
@@ -215,15 +227,15 @@ func assignmentOf(l *lab, variant int) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for phrase, n := range map[string]float64{"| interop | %v |": points["interop"],
-		"A solution without it can get %v points.": points["basic"] + points["interop"]} {
-		const whole = 20 // of interop, and 60 of basic
-		was := fmt.Sprintf(phrase, n+whole-points["interop"])
-		old = append(old, regexp.QuoteMeta(was))
-		instead[was] = fmt.Sprintf(phrase, n)
-	}
 	page := regexp.MustCompile(strings.Join(old, "|")).ReplaceAllStringFunc(string(text),
 		func(found string) string { return instead[found] })
+	without := points["basic"] + points["interop"]
+	for was, is := range map[string]string{
+		`\| interop \| \d+ `: fmt.Sprintf("| interop | %v ", points["interop"]),
+		`can get \d+ points`: fmt.Sprintf("can get %v of %v points", without, without+points["robust"]),
+	} {
+		page = regexp.MustCompile(was).ReplaceAllString(page, is)
+	}
 	title, rest, _ := strings.Cut(page, "\n")
 	return fmt.Sprintf("%s (variant %d)\n\nThe keys and numbers on this page are those of variant %[2]d. The lesson's "+
 		"README, and our programs, have others.\n%s", title, variant,
@@ -296,7 +308,8 @@ func TestAssignments(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, want := range []string{fmt.Sprintf("| interop | %v |", points["interop"]),
-				fmt.Sprintf("can get %v points", points["basic"]+points["interop"])} {
+				fmt.Sprintf("can get %v of %v points.", points["basic"]+points["interop"],
+					points["basic"]+points["interop"]+points["robust"])} {
 				if !strings.Contains(page, want) {
 					t.Errorf("lab %s, variant %d: the page does not say %q", l.number, v, want)
 				}
