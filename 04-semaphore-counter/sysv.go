@@ -35,14 +35,17 @@ func openSysV(ctx context.Context, t *table) (mechanism, error) {
 	unready, start := -1, time.Now()
 	for {
 		semid, err := semget(1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
-		if err == nil { // this process has created the set
+		switch err {
+		case nil: // this process has created the set
 			if err = unlockFirst(semid); !removed(err) {
 				return &sysv{t, semid}, err
 			}
-		} else if err == unix.EEXIST { // another process has created it
+		case unix.EEXIST: // another process has created it
 			if semid, err = findSet(); err == nil {
 				return &sysv{t, semid}, nil
 			}
+		default: // the kernel refuses to create a set
+			return nil, fmt.Errorf("semget key %#x: %w", *semKey, err)
 		}
 		switch {
 		case err == unix.ENOENT || removed(err):
