@@ -204,7 +204,7 @@ func TestBrokenRefuses(t *testing.T) {
 		head + "script: helo\nreason: no match\n" + change:             "there is no testdata/02-posix-shm/helo.txtar",
 		head + "script: hello.txtar\nreason: no match\n" + change:      `write "script: NAME"`,
 		head + "script: fault killed\nreason: no match\n" + change:     "there is no TestFaults/killed",
-		head + "script: fault interrupted\nreason: lost\n" + change:    "",
+		head + "script: fault flags\nreason: lost\n" + change:          "",
 		head + "script: hello\nreason: (\n" + change:                   "missing closing )",
 		head + "script: hello\nreason: .\n" + change:                   "matches any failure",
 		head + "script: hello\nreason: x*\n" + change:                  "matches any failure",
