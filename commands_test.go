@@ -47,37 +47,42 @@ func eventually(patience time.Duration, seen func() bool) bool {
 // A process is a program in the background. Its output is in files, so that
 // scripts can look at it while it runs.
 type process struct {
-	cmd       *exec.Cmd
-	out, err  string        // names of files
-	keyboard  *os.File      // writes to its standard input, or nil
-	ended     chan struct{} // closed when it has been waited for
-	captured  [2]*capture   // its output, in a lab
-	told      int           // how many steps a peer was told to do
-	removes   bool          // one of these steps removes something
-	holds     bool          // the last step was a P
-	sets      []int         // the semaphore sets that a peer has made
-	nap       nap           // its longest sleep, in lab 04
-	locks     bool          // it was told to lock a mutex, and not yet to unlock it
-	toldAt    time.Time     // when it was told the last step
-	signalled bool          // the script has sent it a signal, in a lab
-	started   time.Time     // when it was started, in a lab
-	pid       int           // its pid in its own PID namespace, in a lab
-	woke      int           // its wake-ups when the script asked first, plus 1
-	asked     int           // how often the script asked whether it idles
-	holder    *holder       // holds its calls, if it was started with -hold
-	children  []int         // pidfds of the children that it had at a signal, in a lab
+	cmd      *exec.Cmd
+	files    [2]string     // where its output is, if it is not captured
+	keyboard *os.File      // writes to its standard input, or nil
+	ended    chan struct{} // closed when it has been waited for
+	labState
+}
+
+// A labState is what only the labs need to know of a program.
+type labState struct {
+	captured  [2]*capture // its output
+	told      int         // how many steps a peer was told to do
+	removes   bool        // one of these steps removes something
+	holds     bool        // the last step was a P
+	sets      []int       // the semaphore sets that a peer has made
+	nap       nap         // its longest sleep, in lab 04
+	locks     bool        // it was told to lock a mutex, and not yet to unlock it
+	toldAt    time.Time   // when it was told the last step
+	signalled bool        // the script has sent it a signal
+	started   time.Time   // when it was started
+	pid       int         // its pid in its own PID namespace
+	woke      int         // its wake-ups when the script asked first, plus 1
+	asked     int         // how often the script asked whether it idles
+	holder    *holder     // holds its calls, if it was started with -hold
+	children  []int       // pidfds of the children that it had at a signal
 }
 
 // startProcess starts a program. Its output goes to dir/name.out and dir/name.err.
 func startProcess(cmd *exec.Cmd, dir, name string) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{}),
-		out: filepath.Join(dir, name+".out"), err: filepath.Join(dir, name+".err")}
-	stdout, err := os.Create(p.out)
+		files: [2]string{filepath.Join(dir, name+".out"), filepath.Join(dir, name+".err")}}
+	stdout, err := os.Create(p.files[0])
 	if err != nil {
 		return nil, err
 	}
 	defer stdout.Close()
-	stderr, err := os.Create(p.err)
+	stderr, err := os.Create(p.files[1])
 	if err != nil {
 		return nil, err
 	}
@@ -127,14 +132,14 @@ func (p *process) killIn(patience time.Duration) bool {
 	return p.within(patience)
 }
 
-func (p *process) stdout() string { return p.output(0, p.out) }
-func (p *process) stderr() string { return p.output(1, p.err) }
+func (p *process) stdout() string { return p.output(0) }
+func (p *process) stderr() string { return p.output(1) }
 
-func (p *process) output(which int, file string) string {
+func (p *process) output(which int) string {
 	if c := p.captured[which]; c != nil {
 		return c.String()
 	}
-	text, _ := os.ReadFile(file)
+	text, _ := os.ReadFile(p.files[which])
 	return string(text)
 }
 

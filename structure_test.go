@@ -547,6 +547,7 @@ func TestFaultTable(t *testing.T) {
 		return name == shown || strings.HasPrefix(name, shown+"/")
 	}
 	shown := map[string]bool{}
+	shownBy := regexp.MustCompile("`([^` ]+/[^` ]+)`")
 	rows := 0
 	for line := range strings.Lines(section) {
 		if !strings.HasPrefix(line, "| ") {
@@ -554,7 +555,7 @@ func TestFaultTable(t *testing.T) {
 		}
 		rows++
 		cells := strings.Split(line, " | ")
-		names := regexp.MustCompile("`([^` ]+/[^` ]+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)
+		names := shownBy.FindAllStringSubmatch(cells[len(cells)-1], -1)
 		proven := rows == 1 // the heading
 		for _, m := range names {
 			for by := range noticed {
