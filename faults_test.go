@@ -602,7 +602,7 @@ func (t *trial) endsWell() error {
 	}
 	for name := range objects() {
 		if !ours(name) && !strings.HasSuffix(name, "key 0x0,") { // it is marked for removal
-			return fmt.Errorf("a makes %s which the pair's objects do not name", name)
+			return fmt.Errorf("the pair makes %s, and its objects do not name it", name)
 		}
 	}
 	if left := objects(); haveWorlds && len(left) > 0 && !t.at.outcome.kill && !t.removes && t.after == "" {

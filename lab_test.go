@@ -767,7 +767,8 @@ func (s *session) waitUntil(patience time.Duration, seen func() bool) bool {
 // synchronize_rcu_expedited in the kernel's namespace_unlock.
 func (s *session) exiting() bool {
 	for _, p := range s.running {
-		if !p.within(0) && slices.ContainsFunc(tree(p.cmd.Process.Pid), willEnd) {
+		pid := p.cmd.Process.Pid // if it has ended, the grader is about to notice
+		if !p.within(0) && (!runs(pid) || slices.ContainsFunc(tree(pid), willEnd)) {
 			return true
 		}
 	}
