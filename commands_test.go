@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,39 +47,44 @@ func eventually(patience time.Duration, seen func() bool) bool {
 // A process is a program in the background. Its output is in files, so that
 // scripts can look at it while it runs.
 type process struct {
-	cmd       *exec.Cmd
-	out, err  string        // names of files
-	keyboard  *os.File      // writes to its standard input, or nil
-	ended     chan struct{} // closed when it has been waited for
-	captured  [2]*capture   // its output, in a lab
-	told      int           // how many steps a peer was told to do
-	removes   bool          // one of these steps removes something
-	holds     bool          // the last step was a P
-	sets      []int         // the semaphore sets that a peer has made
-	nap       nap           // its longest sleep, in lab 04
-	locks     bool          // it was told to lock a mutex, and not yet to unlock it
-	toldAt    time.Time     // when it was told the last step
-	signalled bool          // the script has sent it a signal, in a lab
-	judged    bool          // it is the student's, in a lab
-	expected  bool          // it has ended as the script says
-	started   time.Time     // when it was started, in a lab
-	pid       int           // its pid in its own PID namespace, in a lab
-	woke      int           // its wake-ups when the script asked first, plus 1
-	asked     int           // how often the script asked whether it idles
-	holder    *holder       // holds its calls, if it was started with -hold
-	children  []int         // pidfds of the children that it had at a signal, in a lab
+	cmd      *exec.Cmd
+	files    [2]string     // where its output is, if it is not captured
+	keyboard *os.File      // writes to its standard input, or nil
+	ended    chan struct{} // closed when it has been waited for
+	labState
+}
+
+// A labState is what only the labs need to know of a program.
+type labState struct {
+	captured  [2]*capture // its output
+	told      int         // how many steps a peer was told to do
+	removes   bool        // one of these steps removes something
+	holds     bool        // the last step was a P
+	sets      []int       // the semaphore sets that a peer has made
+	nap       nap         // its longest sleep, in lab 04
+	locks     bool        // it was told to lock a mutex, and not yet to unlock it
+	toldAt    time.Time   // when it was told the last step
+	signalled bool        // the script has sent it a signal
+	judged    bool        // it is the student's
+	expected  bool        // it has ended as the script says
+	started   time.Time   // when it was started
+	pid       int         // its pid in its own PID namespace
+	woke      int         // its wake-ups when the script asked first, plus 1
+	asked     int         // how often the script asked whether it idles
+	holder    *holder     // holds its calls, if it was started with -hold
+	children  []int       // pidfds of the children that it had at a signal
 }
 
 // startProcess starts a program. Its output goes to dir/name.out and dir/name.err.
 func startProcess(cmd *exec.Cmd, dir, name string) (*process, error) {
 	p := &process{cmd: cmd, ended: make(chan struct{}),
-		out: filepath.Join(dir, name+".out"), err: filepath.Join(dir, name+".err")}
-	stdout, err := os.Create(p.out)
+		files: [2]string{filepath.Join(dir, name+".out"), filepath.Join(dir, name+".err")}}
+	stdout, err := os.Create(p.files[0])
 	if err != nil {
 		return nil, err
 	}
 	defer stdout.Close()
-	stderr, err := os.Create(p.err)
+	stderr, err := os.Create(p.files[1])
 	if err != nil {
 		return nil, err
 	}
@@ -128,14 +134,14 @@ func (p *process) killIn(patience time.Duration) bool {
 	return p.within(patience)
 }
 
-func (p *process) stdout() string { return p.output(0, p.out) }
-func (p *process) stderr() string { return p.output(1, p.err) }
+func (p *process) stdout() string { return p.output(0) }
+func (p *process) stderr() string { return p.output(1) }
 
-func (p *process) output(which int, file string) string {
+func (p *process) output(which int) string {
 	if c := p.captured[which]; c != nil {
 		return c.String()
 	}
-	text, _ := os.ReadFile(file)
+	text, _ := os.ReadFile(p.files[which])
 	return string(text)
 }
 
@@ -174,38 +180,84 @@ type session struct {
 
 type command = func(ts *testscript.TestScript, neg bool, args []string)
 
-// commands are our own commands. testdata/README.md lists them.
+// A form is how a command can be written, such as "segment KEY attached N". A word in
+// capitals stands for any word, [WORD] may be missing, and WORD... is one or more.
+type form struct {
+	words string
+	do    func(s *session, ts *testscript.TestScript, args []string)
+}
+
+// commands are our own commands. testdata/README.md lists them. A command that has
+// none of its forms fails. Otherwise a wrong word could make a check that checks
+// nothing.
 func commands() map[string]command {
-	usages := map[string]struct {
-		usage string
-		least int
-		do    func(s *session, ts *testscript.TestScript, args []string)
-	}{
-		"start":  {"start NAME PROGRAM [ARG...]", 2, (*session).start},
-		"finish": {"finish NAME STATUS[|STATUS...] [WITHIN]", 2, (*session).finish},
-		"enter":  {"enter NAME", 1, (*session).enter},
-		"signal": {"signal NAME SIGNAL", 2, (*session).signal},
-		"status": {"status STATUS PROGRAM [ARG...]", 2, (*session).status},
-		"until": {"until segment KEY exists|gone|attached N, until semaphores KEY exists, " +
-			"until file FILE exists|gone, " +
-			"until NAME prints TEXT|waits|looks|stays-asleep|ends", 2, (*session).until},
-		"segment": {"segment make|give|attach|detach|remove|fill|int32|mode|id KEY ...",
-			2, (*session).segment},
-		"semaphores": {"semaphores make KEY VALUE..., add KEY NUMBER N, remove KEY",
-			2, (*session).semaphores},
-		"letters":      {"letters COUNT LETTER...", 2, (*session).letters},
-		"nothing-left": {"nothing-left", 0, (*session).nothingLeft},
-	}
 	commands := map[string]command{}
-	for name, c := range usages {
+	for name, forms := range map[string][]form{
+		"start":  {{"NAME PROGRAM [ARG...]", (*session).start}},
+		"finish": {{"NAME STATUS [WITHIN]", (*session).finish}},
+		"enter":  {{"NAME", (*session).enter}},
+		"signal": {{"NAME SIGNAL", (*session).signal}},
+		"status": {{"STATUS PROGRAM [ARG...]", (*session).status}},
+		"until": {
+			{"segment KEY exists|gone", (*session).untilSegment},
+			{"segment KEY attached N", (*session).untilSegment},
+			{"semaphores KEY exists|gone", (*session).untilSemaphores},
+			{"file FILE exists|gone", (*session).untilFile},
+			{"NAME prints TEXT...", (*session).untilProgram},
+			{"NAME waits|looks|stays-asleep|ends", (*session).untilProgram},
+		},
+		"segment": {
+			{"make KEY SIZE [MODE]", (*session).segmentMake},
+			{"attach|detach|remove|id KEY", (*session).segment},
+			{"mode KEY BITS", (*session).segment},
+			{"give KEY UID", (*session).segment},
+			{"fill KEY OFFSET COUNT LETTER", (*session).segment},
+			{"int32 KEY OFFSET VALUE [NAME]", (*session).segment},
+		},
+		"semaphores": {
+			{"make KEY VALUE...", (*session).semaphores},
+			{"add KEY NUMBER N", (*session).semaphores},
+			{"remove KEY", (*session).semaphores},
+		},
+		"letters":      {{"COUNT LETTER...", (*session).letters}},
+		"nothing-left": {{"", (*session).nothingLeft}},
+	} {
 		commands[name] = func(ts *testscript.TestScript, neg bool, args []string) {
-			if neg || len(args) < c.least {
-				ts.Fatalf("usage: %s", c.usage)
+			usage := "usage:"
+			for _, f := range forms {
+				if !neg && f.fits(args) {
+					f.do(ts.Value("session").(*session), ts, args)
+					return
+				}
+				usage += "\n  " + name + " " + f.words
 			}
-			c.do(ts.Value("session").(*session), ts, args)
+			ts.Fatalf("%s", usage)
 		}
 	}
 	return commands
+}
+
+// fits tells whether the arguments of a command have this form.
+func (f form) fits(args []string) bool {
+	pattern, text := "", ""
+	for word := range strings.FieldsSeq(f.words) {
+		name := strings.Trim(word, "[.]")
+		if name == strings.ToUpper(name) {
+			name = "[^\x00]*"
+		}
+		one := "(?:(?:" + name + ")\x00)"
+		if strings.Contains(word, "...") {
+			one = "(?:" + one + "+)"
+		}
+		if strings.HasPrefix(word, "[") {
+			one += "?"
+		}
+		pattern += one
+	}
+	for _, arg := range args {
+		text += arg + "\x00"
+	}
+	return regexp.MustCompile("^" + pattern + "$").MatchString(text)
 }
 
 // start starts a program in the background.
@@ -225,10 +277,10 @@ func (s *session) start(ts *testscript.TestScript, args []string) {
 // it is run as that user; after -stdin=FILE it reads that file, and after
 // -stdin= it waits for what "enter" types.
 func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, *os.File) {
-	as, other := strings.CutPrefix(args[0], "-uid=")
-	file, input := strings.CutPrefix(args[0], "-stdin=")
-	if other || input {
-		args = args[1:]
+	uid, other := option(&args, "-uid=")
+	file, input := option(&args, "-stdin=")
+	if len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		ts.Fatalf("want [-uid=N] [-stdin=FILE] PROGRAM [ARG...]")
 	}
 	program := args[0]
 	for _, dir := range filepath.SplitList(ts.Getenv("PATH")) {
@@ -247,13 +299,24 @@ func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, 
 		cmd.Stdin, keyboard = s.openInput(ts, file)
 	}
 	if other {
-		uid, err := strconv.ParseUint(as, 10, 32)
+		id, err := strconv.ParseUint(uid, 10, 32)
 		ts.Check(err)
 		cmd.SysProcAttr = &syscall.SysProcAttr{
-			Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+			Credential: &syscall.Credential{Uid: uint32(id), Gid: uint32(id)}}
 		cmd.Dir = "/" // another user may not enter the script's own directory
 	}
 	return cmd, keyboard
+}
+
+// option takes an option such as -uid=N off the arguments.
+func option(args *[]string, name string) (value string, given bool) {
+	if len(*args) > 0 {
+		if value, given = strings.CutPrefix((*args)[0], name); given {
+			*args = (*args)[1:]
+			return value, true
+		}
+	}
+	return "", false
 }
 
 // openInput opens a file for a program to read. Without a name it makes a pipe,
@@ -338,32 +401,7 @@ func parseSignal(ts *testscript.TestScript, name string) unix.Signal {
 }
 
 // until waits for something that can be seen.
-func (s *session) until(ts *testscript.TestScript, args []string) {
-	var seen func() bool
-	switch args[0] {
-	case "segment":
-		seen = segmentIs(ts, args[1], args[2:])
-	case "file":
-		seen = func() bool {
-			_, err := os.Lstat(ts.MkAbs(args[1]))
-			return (err == nil) == (args[2] == "exists")
-		}
-	case "semaphores":
-		key := parseKey(ts, args[1])
-		seen = func() bool { return semget(key, 0, 0) >= 0 }
-	default:
-		p := s.process(ts, args[0])
-		does := p.does(ts, args[1], args[2:])
-		seen = func() bool {
-			ended := p.within(0)
-			if does() {
-				return true
-			} else if ended {
-				ts.Fatalf("%s ended and did not: %s\n%v", args[0], strings.Join(args[1:], " "), p)
-			}
-			return false
-		}
-	}
+func (s *session) until(ts *testscript.TestScript, args []string, seen func() bool) {
 	if !eventually(untilTime, seen) {
 		all := ""
 		for name, p := range s.running {
@@ -373,9 +411,59 @@ func (s *session) until(ts *testscript.TestScript, args []string) {
 	}
 }
 
+func (s *session) untilFile(ts *testscript.TestScript, args []string) {
+	s.until(ts, args, func() bool {
+		_, err := os.Lstat(ts.MkAbs(args[1]))
+		return (err == nil) == (args[2] == "exists")
+	})
+}
+
+func (s *session) untilSemaphores(ts *testscript.TestScript, args []string) {
+	key := parseKey(ts, args[1])
+	s.until(ts, args, func() bool { return (semget(key, 0, 0) >= 0) == (args[2] == "exists") })
+}
+
+func (s *session) untilSegment(ts *testscript.TestScript, args []string) {
+	key := parseKey(ts, args[1])
+	var attached uint64
+	if args[2] == "attached" {
+		var err error
+		attached, err = strconv.ParseUint(args[3], 10, 64)
+		ts.Check(err)
+	}
+	s.until(ts, args, func() bool {
+		var ds unix.SysvShmDesc
+		id, err := unix.SysvShmGet(key, 0, 0)
+		if err == nil && tables[0].control(id, tables[0].stat, unsafe.Pointer(&ds)) < 0 {
+			err = unix.EIDRM
+		}
+		switch args[2] {
+		case "exists":
+			return err == nil
+		case "gone":
+			return err == unix.ENOENT
+		}
+		return err == nil && ds.Nattch == attached
+	})
+}
+
+func (s *session) untilProgram(ts *testscript.TestScript, args []string) {
+	p := s.process(ts, args[0])
+	does := p.does(args[1], args[2:])
+	s.until(ts, args, func() bool {
+		ended := p.within(0)
+		if does() {
+			return true
+		} else if ended {
+			ts.Fatalf("%s ended and did not: %s\n%v", args[0], strings.Join(args[1:], " "), p)
+		}
+		return false
+	})
+}
+
 // does returns a function that tells whether a program does something. It may be
 // called many times.
-func (p *process) does(ts *testscript.TestScript, what string, args []string) func() bool {
+func (p *process) does(what string, args []string) func() bool {
 	pid := p.cmd.Process.Pid
 	last, count := -1, 0
 	switch what {
@@ -399,7 +487,7 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 			}
 			return count == 11
 		}
-	case "stays-asleep": // it has not been woken up for a while
+	default: // stays-asleep: it has not been woken up for a while
 		return func() bool {
 			now := switches(pid)
 			if count++; now != last || !idle(pid, "ST") { // it runs, or has not run yet
@@ -408,8 +496,6 @@ func (p *process) does(ts *testscript.TestScript, what string, args []string) fu
 			return count == 20
 		}
 	}
-	ts.Fatalf("until NAME prints, waits, looks, stays-asleep or ends, not %s", what)
-	return nil
 }
 
 // statusField is a field of a process in /proc/PID/status. See proc(5).
@@ -452,57 +538,34 @@ func switches(pid int) (n int) {
 	return n
 }
 
-func segmentIs(ts *testscript.TestScript, key string, want []string) func() bool {
-	k := parseKey(ts, key)
-	state := strings.Join(want, " ")
-	return func() bool {
-		var ds unix.SysvShmDesc
-		id, err := unix.SysvShmGet(k, 0, 0)
-		if err == nil && tables[0].control(id, tables[0].stat, unsafe.Pointer(&ds)) < 0 {
-			err = unix.EIDRM
-		}
-		switch {
-		case state == "exists":
-			return err == nil
-		case state == "gone":
-			return err == unix.ENOENT
-		case len(want) == 2 && want[0] == "attached":
-			return err == nil && fmt.Sprint(ds.Nattch) == want[1]
-		}
-		ts.Fatalf("until segment KEY exists, gone or attached N, not %s", state)
-		return false
-	}
-}
-
 func parseKey(ts *testscript.TestScript, text string) int {
 	key, err := strconv.ParseUint(text, 0, 32)
 	ts.Check(err)
 	return int(key)
 }
 
+// parseNumber is a number among a command's arguments.
+func parseNumber(ts *testscript.TestScript, text string) int {
+	n, err := strconv.ParseInt(text, 0, 64)
+	ts.Check(err)
+	return int(n)
+}
+
+// segmentMake makes a segment, as shmget does, and does not attach it.
+func (s *session) segmentMake(ts *testscript.TestScript, args []string) {
+	mode := 0o600
+	if len(args) > 3 {
+		mode = parseNumber(ts, args[3])
+	}
+	_, err := unix.SysvShmGet(parseKey(ts, args[1]), parseNumber(ts, args[2]), unix.IPC_CREAT|unix.IPC_EXCL|mode)
+	ts.Check(err)
+}
+
 // segment lets a script play another process, byte by byte.
 func (s *session) segment(ts *testscript.TestScript, args []string) {
 	verb, key := args[0], args[1]
-	number := func(i int) int {
-		if i >= len(args) {
-			ts.Fatalf("segment %s: too few arguments", verb)
-		}
-		n, err := strconv.ParseInt(args[i], 0, 64)
-		ts.Check(err)
-		return int(n)
-	}
-	k := parseKey(ts, key)
-	if verb == "make" { // segment make KEY SIZE [MODE]: as shmget, not attached
-		mode := 0o600
-		if len(args) > 3 {
-			mode = number(3)
-		}
-		_, err := unix.SysvShmGet(k, number(2), unix.IPC_CREAT|unix.IPC_EXCL|mode)
-		ts.Check(err)
-		return
-	}
 	mem := s.attached[key]
-	id, err := unix.SysvShmGet(k, 0, 0)
+	id, err := unix.SysvShmGet(parseKey(ts, key), 0, 0)
 	if err != nil && mem == nil {
 		ts.Fatalf("segment %s %s: %v", verb, key, err)
 	}
@@ -531,25 +594,36 @@ func (s *session) segment(ts *testscript.TestScript, args []string) {
 	case "id": // segment id KEY: sets $ID to the segment's
 		ts.Setenv("ID", strconv.Itoa(id))
 	case "give": // segment give KEY UID: to another user
-		ds.Perm.Uid = uint32(number(2))
+		ds.Perm.Uid = uint32(parseNumber(ts, args[2]))
 		_, err = unix.SysvShmCtl(id, unix.IPC_SET, &ds)
 		ts.Check(err)
 	case "fill": // segment fill KEY OFFSET COUNT LETTER
-		at, n := number(2), number(3)
+		n := offset(ts, mem, args[3], 0)
+		at := offset(ts, mem, args[2], n)
+		if len(args[4]) != 1 {
+			ts.Fatalf("want one letter, not %s", args[4])
+		}
 		copy(mem[at:at+n], bytes.Repeat([]byte(args[4]), n))
 	case "int32": // segment int32 KEY OFFSET VALUE [NAME]
-		word := (*int32)(unsafe.Pointer(&mem[number(2)]))
-		atomic.StoreInt32(word, int32(number(3)))
+		word, value := (*int32)(unsafe.Pointer(&mem[offset(ts, mem, args[2], 4)])), int32(parseNumber(ts, args[3]))
+		atomic.StoreInt32(word, value)
 		if len(args) > 4 { // again and again until NAME ends: others write there, too
 			p := s.process(ts, args[4])
 			for end := time.Now().Add(untilTime); !p.within(0) && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
-				atomic.StoreInt32(word, int32(number(3)))
+				atomic.StoreInt32(word, value)
 			}
 		}
-	default:
-		ts.Fatalf("segment %s: no such verb", verb)
 	}
+}
+
+// offset is an offset at which a segment has n more bytes.
+func offset(ts *testscript.TestScript, mem []byte, text string, n int) int {
+	at := parseNumber(ts, text)
+	if at < 0 || at+n > len(mem) {
+		ts.Fatalf("the segment has %d bytes, and not %d from %s on", len(mem), n, text)
+	}
+	return at
 }
 
 // semaphores lets a script play the other process of a pair that has them.
@@ -571,8 +645,8 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("semop: %v", err)
 		}
 	}
-	switch verb := args[0]; {
-	case verb == "make":
+	switch args[0] {
+	case "make":
 		if semget(key, len(numbers), unix.IPC_CREAT|unix.IPC_EXCL|0o600) < 0 {
 			ts.Fatalf("semget %#x failed", key)
 		}
@@ -581,12 +655,12 @@ func (s *session) semaphores(ts *testscript.TestScript, args []string) {
 				add(num, n)
 			}
 		}
-	case verb == "add" && len(numbers) == 2:
+	case "add":
 		add(int(numbers[0]), numbers[1])
-	case verb == "remove":
-		tables[1].control(semget(key, 0, 0), unix.IPC_RMID, nil)
-	default:
-		ts.Fatalf("semaphores make, add or remove, not %s", verb)
+	case "remove":
+		if tables[1].control(semget(key, 0, 0), unix.IPC_RMID, nil) < 0 {
+			ts.Fatalf("there is no semaphore set %#x to remove", key)
+		}
 	}
 }
 
@@ -601,10 +675,10 @@ func semget(key, n, flags int) int {
 
 // letters sets $A to COUNT times A, and so on, for cmpenv.
 func (s *session) letters(ts *testscript.TestScript, args []string) {
-	count, err := strconv.Atoi(args[0])
+	count, err := strconv.ParseUint(args[0], 10, 16)
 	ts.Check(err)
 	for _, letter := range args[1:] {
-		ts.Setenv(letter, strings.Repeat(letter, count))
+		ts.Setenv(letter, strings.Repeat(letter, int(count)))
 	}
 }
 

@@ -57,8 +57,6 @@ func (f fault) cause(x *experiment) {
 func faults() []fault {
 	all := []fault{
 		{"flags", "", wrongFlags},
-		{"limits", "sysctl", ipcLimits},
-		{"interrupted", "", interrupted},
 	}
 	for _, p := range pairs() {
 		for _, k := range kinds() {
@@ -66,9 +64,13 @@ func faults() []fault {
 				func(x *experiment) { atCalls(x, p, k) }})
 		}
 		all = append(all, fault{"output/" + p.name, "", func(x *experiment) { noOutput(x, p) }},
+			fault{"interrupted/" + p.name, "", func(x *experiment) { interrupted(x, p) }},
 			fault{"few-rights/" + p.name, "setpriv", func(x *experiment) {
 				x.causeAtEach(p, []point{{side: both, name: "few rights", change: withFewRights}})
 			}})
+		if len(p.objects) > 0 {
+			all = append(all, fault{"limits/" + p.name, "sysctl", func(x *experiment) { ipcLimits(x, p) }})
+		}
 		if p.b != "" {
 			all = append(all, fault{"pid-namespaces/" + p.name, "pidns",
 				func(x *experiment) { pidNamespaces(x, p) }})
@@ -157,15 +159,24 @@ type pair struct {
 	name string
 	a, b string // commands; b is empty for a single program
 
+	objects  []string             // what a makes, as the function objects names it
 	together bool                 // both start at once; otherwise b waits for a first
 	stdin    string               // input of a; if empty, its input ends when b has ended
 	enter    string               // the input of both ends when both have printed this
-	slow     string               // flags for a: after a pause of 3 s, b must miss nothing
 	before   string               // a command that makes what the pair needs
 	after    string               // a command that removes what the pair leaves on purpose
 	names    bool                 // the next run may fail, and name ipcrm as the cure
 	cure     bool                 // the command after also ends a wait for a dead process
+	patient  bool                 // neither notices that the other one was killed
 	check    func(*process) error // checks the output of b, or of a single program
+}
+
+// pace are flags with which a works at this interval, if it has a flag for that.
+func (p pair) pace(interval string) string {
+	if !strings.Contains(p.a, "-interval ") {
+		return ""
+	}
+	return "-interval " + interval
 }
 
 func prints(text string) func(*process) error {
@@ -180,34 +191,49 @@ func prints(text string) func(*process) error {
 // pairs are all programs, in the pairs in which they run.
 func pairs() []pair {
 	someText := strings.Repeat("To be copied, byte for byte.\n", 100)
+	segment := func(key uint32) string { return fmt.Sprintf("segment, key %#x", key) }
+	semaphores := func(key uint32) string { return fmt.Sprintf("semaphore set, key %#x", key) }
 	all := []pair{
 		{name: "01-writer-reader", check: prints("Reading Process: Complete"),
-			a: "01/writer -n 2 -interval 1s", b: "01/reader", slow: "-interval 4s"},
-		{name: "02-main-reader", check: prints("Hello from shared memory!"),
-			a: "02/02-posix-shm", b: "02/reader"},
+			a: "01/writer -n 2 -interval 1s", b: "01/reader",
+			objects: []string{segment(0x1234)}},
+		{name: "02-main-reader", check: prints("Hello from shared memory!"), patient: true,
+			a: "02/02-posix-shm", b: "02/reader", objects: []string{"/dev/shm/my_shared_memory"}},
 		{name: "02-large", check: prints("Press Enter"), together: true, enter: "Press Enter",
-			a: "02/large", b: "02/large"},
+			a: "02/large", b: "02/large", objects: []string{"/dev/shm/large_shared_memory"}},
 		{name: "02-ring", check: prints("Cache line size"),
-			a: "02/producer -n 20000", b: "02/consumer -n 20000"},
+			a: "02/producer -n 20000", b: "02/consumer -n 20000",
+			objects: []string{"/dev/shm/optimized_buffer"}},
 		{name: "03-producer-consumer", check: prints("Consumer: Finished and cleaned up"),
-			a: "03/producer -n 2 -interval 1s", b: "03/consumer -n 2", slow: "-interval 4s"},
+			a: "03/producer -n 2 -interval 1s", b: "03/consumer -n 2",
+			objects: []string{segment(12345)}},
 		{name: "03-writer-reader", check: prints(someText), stdin: someText,
-			a: "03/writer", b: "03/reader"},
+			a: "03/writer", b: "03/reader", objects: []string{segment(0x1234), semaphores(0x5678)}},
 	}
-	for _, sync := range []string{"sysv", "posix", "atomic", "none"} {
+	for i, sync := range []string{"sysv", "posix", "atomic", "none"} {
+		objects := []string{segment(uint32(54321 + i))}
+		switch sync {
+		case "sysv":
+			objects = append(objects, semaphores(56789))
+		case "posix":
+			objects = append(objects, "/dev/shm/sem.semaphore_counter")
+		}
 		command := "04/04-semaphore-counter -work 20ms -sync " + sync
 		all = append(all, pair{name: "04-" + sync, check: prints("Updated count"), together: true,
-			a: command, b: command, after: command + " -rm",
-			cure: sync == "posix"}) // a POSIX semaphore does not know its holder
+			a: command, b: command, after: command + " -rm", objects: objects,
+			cure: sync == "posix", patient: sync == "posix"}) // a POSIX semaphore does not know its holder
 	}
 	for _, sync := range []string{"normal", "robust"} {
 		all = append(all, pair{name: "05-" + sync, check: prints("Final counter = 60 (expected 60)"),
-			a: "05/05-pthread-style-mutex -n 30 -sync " + sync})
+			a:       "05/05-pthread-style-mutex -n 30 -sync " + sync,
+			objects: []string{segment(ftok("/tmp", 'M'))}})
 	}
 	return append(all,
-		pair{name: "06-offsets", check: prints("value = 30"), a: "06/06-offsets", names: true},
-		pair{name: "07-shm-lock", check: prints("Segment unlocked"), a: "07/07-shm-lock", names: true},
-		pair{name: "08-create", check: prints("Segment size: 4096 bytes"),
+		pair{name: "06-offsets", check: prints("value = 30"), a: "06/06-offsets", names: true,
+			objects: []string{segment(ftok("/tmp", 'Z'))}},
+		pair{name: "07-shm-lock", check: prints("Segment unlocked"), a: "07/07-shm-lock", names: true,
+			objects: []string{segment(ftok("/tmp", 'L'))}},
+		pair{name: "08-create", check: prints("Segment size: 4096 bytes"), objects: []string{segment(8)},
 			a: "08/08-info create -key 8 -size 4096", after: "08/08-info rm -key 8"},
 		pair{name: "08-rm", check: prints("removed"), a: "08/08-info rm -key 8",
 			before: "08/08-info create -key 8 -size 4096", after: "08/08-info rm -key 8"},
@@ -342,22 +368,23 @@ func (x *experiment) start(command string, change func(*exec.Cmd), stdin string)
 }
 
 // run runs a command, which must end with one of these statuses.
-func (x *experiment) run(command string, change func(*exec.Cmd), statuses ...string) error {
-	p, err := x.start(command, change, "")
+func (x *experiment) run(command string, statuses ...string) error {
+	p, err := x.start(command, nil, "")
 	if err != nil {
 		return err
 	}
 	defer p.kill()
 	p.keyboard.Close()
-	if p.within(patience); len(statuses) > 0 {
+	if p.within(runTime); len(statuses) > 0 {
 		return p.is(statuses...)
 	}
 	return nil
 }
 
-// How long a whole run may take on a busy machine, and how long may take what a
-// program promises to do within 2 s.
-const patience, slack = 15 * time.Second, 6 * time.Second
+const (
+	runTime = 15 * time.Second // a run may take so long on a busy machine
+	slack   = 6 * time.Second  // so may what a program promises to do within 2 s
+)
 
 // seen waits until a process has printed a text, or has ended.
 func (p *process) seen(text string) bool {
@@ -397,7 +424,7 @@ type trial struct {
 func (x *experiment) begin(p pair, at point, flags string) (t *trial, err error) {
 	t = &trial{experiment: x, pair: p, at: at, calls: map[string]int{}}
 	if p.before != "" {
-		if err := x.run(p.before, nil, "0"); err != nil {
+		if err := x.run(p.before, "0"); err != nil {
 			return t, err
 		}
 	}
@@ -477,7 +504,7 @@ func (t *trial) all() []*process {
 // removes what they leave on purpose.
 func (t *trial) asUsual() error {
 	for _, p := range t.all() {
-		p.within(patience)
+		p.within(runTime)
 		if err := p.is("0"); err != nil {
 			return fmt.Errorf("%w\nof %v", err, t.all())
 		}
@@ -490,7 +517,7 @@ func (t *trial) cleanUp() error {
 	if t.after == "" {
 		return nil
 	}
-	return t.run(t.after, nil)
+	return t.run(t.after)
 }
 
 func (t *trial) end() {
@@ -505,7 +532,7 @@ func (x *experiment) causeAtEach(p pair, points []point) {
 	each(x, points, func(at point) error {
 		flags := ""
 		if at.outcome.pause > 0 {
-			flags = p.slow
+			flags = p.pace("4s") // longer than the pause: b must miss nothing
 		}
 		t, err := x.begin(p, at, flags)
 		if err == nil {
@@ -522,6 +549,8 @@ func (x *experiment) causeAtEach(p pair, points []point) {
 	})
 }
 
+var namesCure = regexp.MustCompile(`ipcrm -M (0x[0-9a-f]+) `)
+
 // nextRun runs the pair without a fault. Lessons 06 and 07 have no leftover rule:
 // if a kill in their first moment has left a segment, they name the cure.
 func (x *experiment) nextRun(p pair) error {
@@ -530,9 +559,8 @@ func (x *experiment) nextRun(p pair) error {
 	if err == nil {
 		err = t.asUsual()
 	}
-	named := regexp.MustCompile(`ipcrm -M (0x[0-9a-f]+) `)
-	if m := named.FindStringSubmatch(fmt.Sprint(err)); p.names && m != nil {
-		if err = x.run("08/08-info rm -key "+m[1], nil, "0"); err == nil {
+	if m := namesCure.FindStringSubmatch(fmt.Sprint(err)); p.names && m != nil {
+		if err = x.run("08/08-info rm -key "+m[1], "0"); err == nil {
 			p.names = false
 			return x.nextRun(p)
 		}
@@ -553,7 +581,7 @@ func (t *trial) endsWell() error {
 	if t.at.outcome.kill {
 		statuses = append(statuses, "KILL")
 	}
-	eventually(patience, func() bool {
+	eventually(runTime, func() bool {
 		return victim.within(0) || other != nil && other.within(0)
 	})
 	if !victim.within(slack) {
@@ -571,6 +599,11 @@ func (t *trial) endsWell() error {
 	}
 	if t.gone != nil && !eventually(slack, func() bool { return closed(t.gone) }) {
 		return fmt.Errorf("a child of it still runs: %v", victim)
+	}
+	for name := range objects() {
+		if !ours(name) && !strings.HasSuffix(name, "key 0x0,") { // it is marked for removal
+			return fmt.Errorf("the pair makes %s, and its objects do not name it", name)
+		}
 	}
 	if left := objects(); haveWorlds && len(left) > 0 && !t.at.outcome.kill && !t.removes && t.after == "" {
 		return fmt.Errorf("left behind: %v\n%v\n%v", left, victim, other)
@@ -633,6 +666,7 @@ func kinds() []kind {
 	always := func(f outcome) func(string) []outcome { return func(string) []outcome { return []outcome{f} } }
 	return []kind{
 		{"killed", always(outcome{kill: true}), 100, 1},
+		{"ctrl-c", always(outcome{int: true}), 3, 1},
 		{"delayed", always(outcome{pause: time.Second}), 3, 1},
 		{"stopped", always(outcome{pause: 3 * time.Second, stop: true}), 2, 1},
 		{"failing", func(name string) (all []outcome) {
@@ -701,14 +735,15 @@ func atCalls(x *experiment, p pair, k kind) {
 // noOutput runs a pair whose output nobody reads, or whose standard output or
 // standard input is closed.
 func noOutput(x *experiment, p pair) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		x.Errorf("%v", err)
+		return
+	}
+	defer w.Close()
+	r.Close()
 	changes := map[string]func(*exec.Cmd){
-		"head -0": func(cmd *exec.Cmd) {
-			r, w, err := os.Pipe()
-			if err == nil {
-				r.Close()
-				cmd.Stdout = w
-			}
-		},
+		"head -0":       func(cmd *exec.Cmd) { cmd.Stdout = w },
 		"stdin closed":  inShell(`exec "$0" "$@" <&-`),
 		"stdout closed": inShell(`exec "$0" "$@" >&-`),
 	}
@@ -742,14 +777,13 @@ func withFewRights(cmd *exec.Cmd) {
 func pidNamespaces(x *experiment, p pair) {
 	at := point{side: both, name: "own PID namespaces", change: inPIDNamespace}
 	x.causeAtEach(p, []point{at})
-	if p.name == "02-main-reader" || p.name == "04-posix" {
-		return // these two do not notice that a peer was killed
+	if p.patient {
+		return
 	}
 	long := p
-	long.a = strings.ReplaceAll(p.a, "-interval 1s", "-interval 300s")
 	long.stdin = ""
 	each(x, []point{at}, func(point) error {
-		t, err := x.begin(long, at, "")
+		t, err := x.begin(long, at, p.pace("300s"))
 		defer t.end()
 		if err != nil {
 			return err
@@ -766,7 +800,7 @@ func pidNamespaces(x *experiment, p pair) {
 // attached tells whether a process has shared memory mapped.
 func attached(p *process) bool {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", p.cmd.Process.Pid))
-	return strings.Contains(string(text), "/SYSV") || strings.Contains(string(text), "/dev/shm/")
+	return slices.ContainsFunc(strings.Fields(string(text)), isShared)
 }
 
 func inPIDNamespace(cmd *exec.Cmd) {
@@ -779,21 +813,14 @@ func inPIDNamespace(cmd *exec.Cmd) {
 	}
 }
 
-// interrupted sends a thousand signals a second to programs that wait for each
-// other. They work as usual, and no unit of a semaphore is lost.
-func interrupted(x *experiment) {
-	var all []pair
-	for _, p := range pairs() {
-		if slices.Contains([]string{"03-writer-reader", "02-ring", "04-sysv", "04-posix",
-			"05-robust"}, p.name) {
-			all = append(all, p)
-		}
-	}
+// interrupted sends a thousand signals a second to the programs of a pair. They
+// work as usual, and no unit of a semaphore is lost.
+func interrupted(x *experiment, p pair) {
 	rounds := 1
 	if x.long {
 		rounds = 20
 	}
-	each(x, slices.Repeat(all, rounds), func(p pair) error {
+	each(x, slices.Repeat([]pair{p}, rounds), func(p pair) error {
 		t, err := x.begin(p, point{side: both}, "")
 		for _, r := range t.all() {
 			go r.storm()
@@ -821,42 +848,41 @@ func (p *process) storm() {
 	}
 }
 
-// ipcLimits runs the programs that make an object, under limits that do not allow
-// it. They must fail, and name the call.
-func ipcLimits(x *experiment) {
-	segments := []string{"01/writer", "03/producer", "03/writer", "04/04-semaphore-counter",
-		"05/05-pthread-style-mutex", "06/06-offsets", "07/07-shm-lock",
-		"08/08-info create -key 8 -size 264"}
-	each(x, []struct {
-		file, value, call string
-		commands          []string
-	}{
-		{"shmmax", "200", "shmget", segments},
-		{"shmall", "0", "shmget", segments},
-		{"shmmni", "0", "shmget", segments},
-		{"sem", "250 32000 32 0", "semget", []string{"03/writer", "04/04-semaphore-counter"}},
-		{"sem", "0 32000 32 128", "semget", []string{"03/writer", "04/04-semaphore-counter"}},
-	}, func(limit struct {
-		file, value, call string
-		commands          []string
-	}) error {
-		if err := os.WriteFile("/proc/sys/kernel/"+limit.file, []byte(limit.value), 0); err != nil {
+// A limit of the IPC namespace that does not allow an object, and the call that
+// then fails.
+type limit struct{ file, value, object, call string }
+
+// ipcLimits runs a program that makes System V objects, under limits that do not
+// allow it. It must fail, and name the call.
+func ipcLimits(x *experiment, p pair) {
+	var limits []limit
+	for _, l := range []limit{
+		{"shmmax", "200", "segment", "shmget"},
+		{"shmall", "0", "segment", "shmget"},
+		{"shmmni", "0", "segment", "shmget"},
+		{"sem", "250 32000 32 0", "semaphore set", "semget"},
+		{"sem", "0 32000 32 128", "semaphore set", "semget"},
+	} {
+		if slices.ContainsFunc(p.objects, func(o string) bool { return strings.HasPrefix(o, l.object) }) {
+			limits = append(limits, l)
+		}
+	}
+	each(x, limits, func(l limit) error {
+		if err := os.WriteFile("/proc/sys/kernel/"+l.file, []byte(l.value), 0); err != nil {
 			return err
 		}
-		for _, command := range limit.commands {
-			p, err := x.start(command, nil, "text")
-			if err != nil {
-				return err
-			}
-			if p.within(patience); !strings.Contains(p.stderr(), limit.call) {
-				err = fmt.Errorf("does not name %s: %v", limit.call, p)
-			}
-			if err = errors.Join(p.is("1"), err); err != nil {
-				return fmt.Errorf("kernel.%s is %s: %w", limit.file, limit.value, err)
-			}
-			if strings.HasPrefix(command, "04") { // it leaves its segment on purpose
-				x.run(command+" -rm", nil)
-			}
+		t, err := x.start(p.a, nil, "text")
+		if err != nil {
+			return err
+		}
+		if t.within(runTime); !strings.Contains(t.stderr(), l.call) {
+			err = fmt.Errorf("does not name %s: %v", l.call, t)
+		}
+		if err = errors.Join(t.is("1"), err); err != nil {
+			return fmt.Errorf("kernel.%s is %s: %w", l.file, l.value, err)
+		}
+		if p.after != "" {
+			return x.run(p.after)
 		}
 		return nil
 	})
@@ -923,7 +949,7 @@ func wrongFlags(x *experiment) {
 			if err != nil {
 				return err
 			}
-			if !p.within(patience) {
+			if !p.within(runTime) {
 				p.cmd.Process.Kill()
 				return fmt.Errorf("hangs: %v\n%s", p, rightRefusal)
 			}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -83,6 +84,9 @@ func TestHarness(t *testing.T) {
 		"futex-other":  {"segment make $KEY 8\nstart f futex $KEY 4 1\nuntil f prints never\nfinish f 1\n", "the word is 0x0"},
 		"waits":        {"start a tail -f /dev/null\nuntil a waits\nsignal a KILL\nfinish a KILL\n", ""},
 		"segment":      {"segment make $KEY 8\nuntil segment $KEY exists\nsegment attach $KEY\nuntil segment $KEY attached 1\nsegment detach $KEY\nsegment remove $KEY\nuntil segment $KEY gone\nnothing-left\n", ""},
+		"semaphores":   {"semaphores make $KEY 1 0\nuntil semaphores $KEY exists\nsemaphores add $KEY 1 1\nsemaphores remove $KEY\nuntil semaphores $KEY gone\nnothing-left\n", ""},
+		"file":         {"until file f exists\nrm f\nuntil file f gone\n-- f --\n", ""},
+		"options":      {"start a -uid=" + strconv.Itoa(os.Getuid()) + " -stdin=f cat\nfinish a 0\nstdout text\n-- f --\ntext\n", ""},
 		"left":         {"segment make $KEY 8\n", "left behind: segment \\d+, key 0x8"},
 		"nothing-left": {"segment make $KEY 8\nnothing-left\n", "FAIL: .*: left behind: segment \\d+, key 0x8"},
 		"left-name":    {"exec touch /dev/shm/x-$NAME\n", "left behind: /dev/shm/x-shm-by-example-"},
@@ -110,6 +114,86 @@ func TestHarness(t *testing.T) {
 	}
 }
 
+// TestUsage shows that a command refuses a wrong word, a missing one, and one too
+// many. If it ignored the word, a script could pass that checks nothing.
+func TestUsage(t *testing.T) {
+	const setUp = "segment make $KEY 8\nsegment attach $KEY\nstart a tail -f /dev/null\n"
+	for line, want := range map[string]string{
+		"until file f exsits":             "usage:",
+		"until file f":                    "usage:",
+		"until file f gone now":           "usage:",
+		"until file prints gon":           "file was not started",
+		"until file ends":                 "file was not started",
+		"until semaphores $KEY gon":       "usage:",
+		"until semaphores $KEY":           "usage:",
+		"until semaphores gone":           "usage:",
+		"until segment $KEY attached":     "usage:",
+		"until segment $KEY attached one": "invalid syntax",
+		"until segment here gone":         "invalid syntax",
+		"until a":                         "usage:",
+		"until a prints":                  "usage:",
+		"until a waits long":              "usage:",
+		"until a sleeps":                  "usage:",
+		"until b waits":                   "b was not started",
+		"! until a waits":                 "usage:",
+		"segment":                         "usage:",
+		"segment make $KEY2":              "usage:",
+		"segment make $KEY2 8 0600 more":  "usage:",
+		"segment make $KEY2 8 0o9":        "invalid syntax",
+		"segment make $KEY2 -1":           "invalid argument",
+		"segment mode $KEY":               "usage:",
+		"segment give $KEY":               "usage:",
+		"segment detach":                  "usage:",
+		"segment attach $KEY2":            "no such file",
+		"segment fill $KEY 0 8":           "usage:",
+		"segment fill $KEY 0 9 A":         "the segment has 8 bytes",
+		"segment fill $KEY 4 5 A":         "the segment has 8 bytes",
+		"segment fill $KEY -1 1 A":        "the segment has 8 bytes",
+		"segment fill $KEY 0 8 AB":        "want one letter",
+		"segment int32 $KEY 0":            "usage:",
+		"segment int32 $KEY 5 1":          "the segment has 8 bytes",
+		"segment int32 $KEY 0 1 b":        "b was not started",
+		"segment drop $KEY":               "usage:",
+		"semaphores make $KEY2":           "usage:",
+		"semaphores add $KEY2 0":          "usage:",
+		"semaphores add $KEY2 0 1 2":      "usage:",
+		"semaphores remove $KEY2":         "no semaphore set",
+		"semaphores remove $KEY2 $KEY3":   "usage:",
+		"letters":                         "usage:",
+		"letters 3":                       "usage:",
+		"letters -1 A":                    "invalid syntax",
+		"start":                           "usage:",
+		"start b":                         "usage:",
+		"start b -stdin=":                 "want .*PROGRAM",
+		"start b -uid=0 -stdin=":          "want .*PROGRAM",
+		"start b -user=0 true":            "want .*PROGRAM",
+		"start a true":                    "a is running already",
+		"status 0":                        "usage:",
+		"finish a":                        "usage:",
+		"finish a 0 1s more":              "usage:",
+		"finish a 0 soon":                 "invalid duration",
+		"finish b 0":                      "b was not started",
+		"enter":                           "usage:",
+		"enter a":                         "a has no keyboard",
+		"signal a":                        "usage:",
+		"signal a INTERRUPT":              "no such signal",
+		"signal a INT now":                "usage:",
+		"nothing-left at all":             "usage:",
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "x.txtar")
+			if err := os.WriteFile(file, []byte(setUp+line+"\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			want = `FAIL: .*:4: (?s:.*)` + want
+			if printed := record(file, nil).printed.String(); !regexp.MustCompile(want).MatchString(printed) {
+				t.Errorf("did not say %q\n%s", want, printed)
+			}
+		})
+	}
+}
+
 // TestBrokenRefuses shows that an archive of a broken program is refused if the
 // test could pass without proving anything. The message says how to correct it.
 func TestBrokenRefuses(t *testing.T) {
@@ -120,7 +204,7 @@ func TestBrokenRefuses(t *testing.T) {
 		head + "script: helo\nreason: no match\n" + change:             "there is no testdata/02-posix-shm/helo.txtar",
 		head + "script: hello.txtar\nreason: no match\n" + change:      `write "script: NAME"`,
 		head + "script: fault killed\nreason: no match\n" + change:     "there is no TestFaults/killed",
-		head + "script: fault interrupted\nreason: lost\n" + change:    "",
+		head + "script: fault flags\nreason: lost\n" + change:          "",
 		head + "script: hello\nreason: (\n" + change:                   "missing closing )",
 		head + "script: hello\nreason: .\n" + change:                   "matches any failure",
 		head + "script: hello\nreason: x*\n" + change:                  "matches any failure",

@@ -379,7 +379,7 @@ func lookStores(s *session, args []string) (bool, string, error) {
 	for ; len(text) >= 4; text = text[4:] {
 		words[strconv.Itoa(int(int32(binary.LittleEndian.Uint32(text))))] = true
 	}
-	for _, value := range strings.Split(args[1], ",") {
+	for value := range strings.SplitSeq(args[1], ",") {
 		if !words[value] {
 			return false, "no word of the segment is " + value, nil
 		}

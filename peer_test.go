@@ -19,33 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A peer is a program that does what a script tells it, one step at a time. It
-// plays the other side of a student's program. It is a process of its own, so
-// that the student's program sees its pid, and can notice its death.
-//
-// These are its steps. OFFSET counts from the start of the segment that the peer
-// has attached last.
-//
-//	make KEY SIZE              shmget with IPC_CREAT and IPC_EXCL
-//	attach KEY                 shmat
-//	detach                     shmdt
-//	remove KEY                 shmctl IPC_RMID
-//	int32 OFFSET VALUE         stores a number, atomically
-//	int64 OFFSET VALUE
-//	fill OFFSET COUNT LETTER   stores COUNT times the letter
-//	text OFFSET TEXT           stores a text; \x00 and so on stand for bytes
-
-//	semget KEY N               makes a set of N semaphores
-//	semop KEY NUMBER N         waits until it can
-//	setval KEY NUMBER VALUE
-//	rmsem KEY                  removes a set
-//	list, series               a list of lab 06: see stepList and stepSeries
-//	child STEP                 has a child of the peer do a step
-//	kill-child                 kills the child, and leaves it a zombie
-//	pause SECONDS              does nothing for a while
-//
-// moreSteps has those that only one lab needs.
-
 // tell tells a peer to do a step. With -later it does not wait until the step is
 // done: "await answers NAME" does.
 func (s *session) tell(ts *testscript.TestScript, args []string) {
@@ -138,6 +111,31 @@ func play([]string) error {
 	return lines.Err()
 }
 
+// A player is a peer: a program that does what a script tells it, one step at a
+// time. It plays the other side of a student's program. It is a process of its own, so
+// that the student's program sees its pid, and can notice its death.
+//
+// These are its steps. OFFSET counts from the start of the segment that the peer
+// has attached last.
+//
+//	make KEY SIZE              shmget with IPC_CREAT and IPC_EXCL
+//	attach KEY                 shmat
+//	detach                     shmdt
+//	remove KEY                 shmctl IPC_RMID
+//	int32 OFFSET VALUE         stores a number, atomically
+//	int64 OFFSET VALUE
+//	fill OFFSET COUNT LETTER   stores COUNT times the letter
+//	text OFFSET TEXT           stores a text; \x00 and so on stand for bytes
+//	semget KEY N               makes a set of N semaphores
+//	semop KEY NUMBER N         waits until it can
+//	setval KEY NUMBER VALUE
+//	rmsem KEY                  removes a set
+//	list, series               a list of lab 06: see stepList and stepSeries
+//	child STEP                 has a child of the peer do a step
+//	kill-child                 kills the child, and leaves it a zombie
+//	pause SECONDS              does nothing for a while
+//
+// moreSteps has those that only one lab needs.
 type player struct {
 	mem   []byte
 	said  string // what a step adds to the answer "done"

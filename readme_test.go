@@ -168,7 +168,7 @@ func parseREADME(text string) (blocks []*block, err error) {
 		case m != nil && m[1] == "console":
 			in = &block{line: i + 1}
 			blocks = append(blocks, in)
-			for _, word := range strings.Fields(m[2]) {
+			for word := range strings.FieldsSeq(m[2]) {
 				if need, ok := strings.CutPrefix(word, "needs="); ok {
 					in.needs = append(in.needs, need)
 				} else if word == "unordered" {

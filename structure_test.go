@@ -3,7 +3,6 @@
 package shm_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"go/ast"
@@ -25,95 +24,177 @@ import (
 // fits the width of a screen, and imports nothing from outside the lesson but the
 // standard library and golang.org/x/sys/unix. testdata/README.md lists these rules.
 func TestStructure(t *testing.T) {
-	scripts, err := os.ReadDir("testdata")
+	folders, err := os.ReadDir("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range scripts {
+	for _, d := range folders {
 		if d.IsDir() && !slices.Contains(lessons(), d.Name()) {
 			t.Errorf("testdata/%s: there is no lesson %[1]s, so no test uses this folder", d.Name())
 		}
 	}
+	var wrong []string
 	before := "README.md" // it must have a link to this lesson
 	for _, lesson := range lessons() {
-		for _, from := range []string{"README.md", before} {
-			text, err := os.ReadFile(from)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.Contains(string(text), lesson+"/README.md)") {
-				t.Errorf("%s has no link to %s/README.md", from, lesson)
-			}
-		}
+		wrong = append(wrong, missing(lesson)...)
+		wrong = append(wrong, unlinked(lesson, before)...)
 		before = lesson + "/README.md"
-		for _, file := range lessonREADMEs(lesson) {
-			text, err := os.ReadFile(before)
-			if err != nil {
-				t.Fatal(err)
-			}
-			inside := strings.TrimPrefix(file, lesson+"/")
-			if file != before && !strings.Contains(string(text), "]("+inside) {
-				t.Errorf("%s has no link to %s", before, inside)
-			}
-		}
-		for _, pattern := range []string{
-			lesson + "/README.md",
-			"testdata/" + lesson + "/*.txtar",
-			"testdata/" + lesson + "/broken/*.txtar",
-		} {
-			if files, _ := filepath.Glob(pattern); len(files) == 0 {
-				t.Errorf("%s is missing", pattern)
-			}
-		}
+		wrong = append(wrong, wrongHeadings(before, readText(before))...)
 	}
 	documented := map[string]bool{}
 	for _, file := range sources(t) {
-		lesson, _, _ := strings.Cut(file, "/")
-		numbered := slices.Contains(lessons(), lesson)
-		if numbered && filepath.Ext(file) != ".go" && file != lesson+"/ASSIGNMENT.md" &&
-			!slices.Contains(lessonREADMEs(lesson), file) {
-			t.Errorf("%s: unexpected; data belongs in testdata", file)
+		if lesson, _, _ := strings.Cut(file, "/"); slices.Contains(lessons(), lesson) {
+			wrong = append(wrong, wrongFile(lesson, file, documented)...)
+		} else if filepath.Ext(file) == ".go" && strings.Contains(file, "/") {
+			wrong = append(wrong, file+": code is in the numbered directories only")
 		}
-		if filepath.Ext(file) != ".go" {
-			continue
-		}
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !regexp.MustCompile(`^//go:build linux( && .*)?\n`).Match(text) {
-			t.Errorf("%s does not begin with //go:build linux", file)
-		}
-		if !numbered {
-			if strings.Contains(file, "/") {
-				t.Errorf("%s: code is in the numbered directories only", file)
-			}
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ParseComments)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir := filepath.Dir(file)
-		documented[dir] = documented[dir] || parsed.Doc != nil
-		for _, spec := range parsed.Imports {
-			if path, _ := strconv.Unquote(spec.Path.Value); !allowedImport(path, lesson) {
-				t.Errorf("%s imports %s", file, path)
-			}
-		}
-		for i, line := range strings.Split(string(text), "\n") {
-			if width := len([]rune(strings.ReplaceAll(line, "\t", "    "))); width > 80 {
-				t.Errorf("%s:%d: %d columns, 80 are shown", file, i+1, width)
-			}
-		}
-		lines := bytes.Count(text, []byte("\n"))
-		if filepath.Base(file) == "main.go" && lines > 145 {
-			t.Errorf("%s: %d lines, 145 can be read in a lecture", file, lines)
+		if text := readText(file); filepath.Ext(file) == ".go" && !forLinux.MatchString(text) {
+			wrong = append(wrong, file+" does not begin with //go:build linux")
 		}
 	}
 	for dir, ok := range documented {
 		if !ok {
-			t.Errorf("%s: no package comment", dir)
+			wrong = append(wrong, dir+": no package comment")
+		}
+	}
+	for _, what := range wrong {
+		t.Error(what)
+	}
+}
+
+var forLinux = regexp.MustCompile(`^//go:build linux( && .*)?\n`)
+
+// readText is the text of a file. If there is no such file, it is empty.
+func readText(file string) string {
+	text, _ := os.ReadFile(file)
+	return string(text)
+}
+
+// isLab tells whether a lesson is a lab, too.
+func isLab(lesson string) bool {
+	scripts, _ := filepath.Glob("testdata/" + lesson + "/lab/*.txtar")
+	return len(scripts) > 0
+}
+
+// missing lists the files that a lesson must have, and does not have.
+func missing(lesson string) (wrong []string) {
+	patterns := []string{lesson + "/README.md", "testdata/" + lesson + "/*.txtar",
+		"testdata/" + lesson + "/broken/*.txtar"}
+	if isLab(lesson) {
+		patterns = append(patterns, lesson+"/ASSIGNMENT.md")
+	}
+	for _, pattern := range patterns {
+		if files, _ := filepath.Glob(pattern); len(files) == 0 {
+			wrong = append(wrong, pattern+" is missing")
+		}
+	}
+	return wrong
+}
+
+// unlinked lists the READMEs of a lesson to which no link leads. Two lead to the
+// lesson's own: from the root README, and from the lesson before.
+func unlinked(lesson, before string) (wrong []string) {
+	own := lesson + "/README.md"
+	for _, from := range []string{"README.md", before} {
+		if !strings.Contains(readText(from), own+")") {
+			wrong = append(wrong, from+" has no link to "+own)
+		}
+	}
+	for _, file := range lessonREADMEs(lesson)[1:] {
+		if inside := strings.TrimPrefix(file, lesson+"/"); !strings.Contains(readText(own), "]("+inside) {
+			wrong = append(wrong, own+" has no link to "+inside)
+		}
+	}
+	return wrong
+}
+
+// headings are those of a lesson's README, in this order. It may also have others.
+var headings = []string{"Run it", "What just happened", "The code, step by step", "Predict, then break it",
+	"What the tutorial gets wrong", "Questions", "What another program must know", "Look and clean up",
+	"What the tutorial states", "Next"}
+
+// notRequired are headings that a lesson may do without.
+var notRequired = []string{"What the tutorial gets wrong", "Look and clean up", "What the tutorial states"}
+
+var headingLine = regexp.MustCompile(`(?m)^## (.*)$`)
+
+// wrongHeadings says which headings are missing in a lesson's README, and whether
+// their order is wrong.
+func wrongHeadings(file, text string) (wrong []string) {
+	var got, want []string
+	for _, m := range headingLine.FindAllStringSubmatch(text, -1) {
+		if slices.Contains(headings, m[1]) {
+			got = append(got, m[1])
+		}
+	}
+	for _, h := range headings {
+		if slices.Contains(got, h) {
+			want = append(want, h)
+		} else if !slices.Contains(notRequired, h) {
+			wrong = append(wrong, fmt.Sprintf("%s has no heading %q", file, h))
+		}
+	}
+	if !slices.Equal(got, want) {
+		wrong = append(wrong, fmt.Sprintf("%s: the headings must be in this order: %q", file, want))
+	}
+	return wrong
+}
+
+// wrongFile says which rules a file of a lesson breaks. It notes whether the package
+// has a comment.
+func wrongFile(lesson, file string, documented map[string]bool) (wrong []string) {
+	complain := func(format string, args ...any) {
+		wrong = append(wrong, file+fmt.Sprintf(format, args...))
+	}
+	if filepath.Ext(file) != ".go" {
+		if file == lesson+"/ASSIGNMENT.md" {
+			if !isLab(lesson) {
+				complain(": only a lab has an assignment, and testdata/%s/lab has no scripts", lesson)
+			}
+		} else if !slices.Contains(lessonREADMEs(lesson), file) {
+			complain(": unexpected; data belongs in testdata")
+		}
+		return wrong
+	}
+	text := readText(file)
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ParseComments)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	dir := filepath.Dir(file)
+	documented[dir] = documented[dir] || parsed.Doc != nil
+	for _, spec := range parsed.Imports {
+		if path, _ := strconv.Unquote(spec.Path.Value); !allowedImport(path, lesson) {
+			complain(" imports %s", path)
+		}
+	}
+	for i, line := range strings.Split(text, "\n") {
+		if width := len([]rune(strings.ReplaceAll(line, "\t", "    "))); width > 80 {
+			complain(":%d: %d columns, 80 are shown", i+1, width)
+		}
+	}
+	if lines := strings.Count(text, "\n"); filepath.Base(file) == "main.go" && lines > 145 {
+		complain(": %d lines, 145 can be read in a lecture", lines)
+	}
+	return wrong
+}
+
+// TestHeadings shows that a README with other headings is noticed.
+func TestHeadings(t *testing.T) {
+	const good = "# x\n## Run it\n## What just happened\n## The code, step by step\n## Predict, then break it\n" +
+		"## Questions\n## What another program must know\n## The tool\n## Next\n"
+	for _, c := range []struct{ old, new, want string }{
+		{"# x\n", "# y\n", ""},
+		{"## Next\n", "## What the tutorial states\n## Next\n", ""},
+		{"## Questions\n", "", `no heading "Questions"`},
+		{"## Run it\n", "## Run\n", `no heading "Run it"`},
+		{"## Run it\n## What just happened\n", "## What just happened\n## Run it\n", "in this order"},
+		{"## Next\n", "## Next\n## What the tutorial states\n", "in this order"},
+		{"## Next\n", "## Next\n## Next\n", "in this order"},
+	} {
+		got := strings.Join(wrongHeadings("x", strings.Replace(good, c.old, c.new, 1)), "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%q instead of %q gives %q, want %q", c.new, c.old, got, c.want)
 		}
 	}
 }
@@ -165,6 +246,7 @@ func TestCallsVisibleRefuses(t *testing.T) {
 		good + "| `munmap(p)` | `reader: unix.Munmap` | unmaps it |\n":       "reader/main.go does not call unix.Munmap",
 		good + "| `munmap(p)` | `raeder: unix.SysvShmDetach` | as above |\n": "no such file",
 		good + "| `munmap(p)` | unix.Munmap | unmaps it |\n":                 "not understood",
+		good + "| `eventfd2(0, 0)` | `unix.SysvShmDetach` | as above |\n":    "eventfd2: add the call to watched",
 		good + "| munmap | `unix.Munmap` | unmaps it |\n":                    "not understood",
 		good + "| `munmap(p)` | `unix.Munmap` |\n":                           "not understood",
 		good + "| `munmap(p)` | `unmapAll` | unmaps it |\n":                  "no code of the lesson has unmapAll",
@@ -196,6 +278,7 @@ const (
 var (
 	codeSpan = regexp.MustCompile("`([^`]*)`")
 	callSpan = regexp.MustCompile("^`(?:([\\w/.]+): )?((?:unix|transfer)\\.\\w+)[^`]*`(?:, in `([a-z/]+)`)?")
+	cCall    = regexp.MustCompile("`(\\w+)\\(")
 	goName   = regexp.MustCompile(`[A-Za-z_][\w.]*`)
 )
 
@@ -220,6 +303,12 @@ func callsMissing(lesson, text string, mains []string) (wrong []string) {
 		goCell := cells[1]
 		if m := callSpan.FindStringSubmatch(goCell); m != nil {
 			calls++
+			for _, c := range cCall.FindAllStringSubmatch(cells[0], -1) {
+				if !hasFaults(c[1]) {
+					complain("%s: add the call to watched in calls_test.go, so that faults are caused to it, "+
+						"or to noFaults", c[1])
+				}
+			}
 			goCell = goCell[len(m[0]):]
 			in := mains
 			if place := m[1] + m[3]; place != "" {
@@ -247,6 +336,21 @@ func callsMissing(lesson, text string, mains []string) (wrong []string) {
 		complain("the table of calls names no call; %s", callsForm)
 	}
 	return wrong
+}
+
+// noFaults are calls of the lessons to which no faults are caused: they change
+// nothing that another process sees, or are only a hint.
+var noFaults = []string{"munmap", "close", "madvise", "ftok"}
+
+// hasFaults tells whether faults are caused to a C call. shm_open is the system call
+// openat, and shm_unlink is unlinkat.
+func hasFaults(call string) bool {
+	for _, w := range watched {
+		if strings.TrimSuffix(w.name, "at") == strings.TrimPrefix(call, "shm_") || w.name == call {
+			return true
+		}
+	}
+	return slices.Contains(noFaults, call)
 }
 
 // inLesson looks in a lesson for a file, or in its code for a name. Of a name such
@@ -443,6 +547,7 @@ func TestFaultTable(t *testing.T) {
 		return name == shown || strings.HasPrefix(name, shown+"/")
 	}
 	shown := map[string]bool{}
+	shownBy := regexp.MustCompile("`([^` ]+/[^` ]+)`")
 	rows := 0
 	for line := range strings.Lines(section) {
 		if !strings.HasPrefix(line, "| ") {
@@ -450,7 +555,7 @@ func TestFaultTable(t *testing.T) {
 		}
 		rows++
 		cells := strings.Split(line, " | ")
-		names := regexp.MustCompile("`([^` ]+/[^` ]+)`").FindAllStringSubmatch(cells[len(cells)-1], -1)
+		names := shownBy.FindAllStringSubmatch(cells[len(cells)-1], -1)
 		proven := rows == 1 // the heading
 		for _, m := range names {
 			for by := range noticed {

@@ -184,19 +184,18 @@ var scriptKeys []uint32
 // ours tells whether our programs and scripts make an object of this name. The name
 // has the form that objects uses.
 func ours(name string) bool {
-	for _, key := range append(slices.Clone(scriptKeys), 0x1234, 0x5678, 12345, 54321, 56789, 54322, 54323, 54324,
-		tmpKey('M'), tmpKey('Z'), tmpKey('L'), scriptKey, scriptKey+1, scriptKey+2) {
+	for _, key := range append(slices.Clone(scriptKeys), scriptKey, scriptKey+1, scriptKey+2) {
 		if strings.HasSuffix(name, fmt.Sprintf("key %#x,", key)) {
 			return true
 		}
 	}
-	return slices.Contains([]string{"/dev/shm/my_shared_memory", "/dev/shm/large_shared_memory",
-		"/dev/shm/optimized_buffer", "/dev/shm/sem.semaphore_counter"}, name) ||
-		strings.Contains(name, scriptName)
+	return strings.Contains(name, scriptName) || slices.ContainsFunc(pairs(), func(p pair) bool {
+		return slices.ContainsFunc(p.objects, func(object string) bool {
+			what, key, _ := strings.Cut(object, ",")
+			return name == object || key != "" && strings.HasPrefix(name, what) && strings.HasSuffix(name, key+",")
+		})
+	})
 }
-
-// tmpKey is the key that ftok(3) makes of /tmp and a letter.
-func tmpKey(id uint32) uint32 { return ftok("/tmp", byte(id)) }
 
 // ftok is ftok(3).
 func ftok(path string, letter byte) uint32 {

@@ -118,7 +118,7 @@ func cpuTimeOf(do func()) time.Duration {
 // before and after it answers each message. If a message does not come, it
 // kills the other process, so that its tracer does not wait for ever.
 func answerAll(t *testing.T, pid int, mem []byte, before, after func()) {
-	turn := int32At(mem, 0)
+	turn := firstWord(mem)
 	end := time.Now().Add(patience)
 	for n := int32(0); n < messages; {
 		if time.Now().After(end) {
@@ -233,7 +233,7 @@ func exchangeMarked(mem []byte, calls [][7]uintptr) {
 			for i := range messageSize {
 				mem[8+i] = byte(n)
 			}
-			atomic.StoreInt32(int32At(mem, 0), turn)
+			atomic.StoreInt32(firstWord(mem), turn)
 		}
 		for {
 			for _, c := range calls {
@@ -242,7 +242,7 @@ func exchangeMarked(mem []byte, calls [][7]uintptr) {
 				}
 				unix.RawSyscall6(c[0], c[1], c[2], c[3], c[4], c[5], c[6])
 			}
-			if mem == nil || atomic.LoadInt32(int32At(mem, 0)) != turn {
+			if mem == nil || atomic.LoadInt32(firstWord(mem)) != turn {
 				break
 			}
 		}

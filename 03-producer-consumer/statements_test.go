@@ -53,13 +53,13 @@ func TestStatement44Signal(t *testing.T) {
 		signal.Notify(c, unix.SIGUSR1)
 		test.say(0)
 		<-c
-		test.say(int(*int32At(mem, 0)))
+		test.say(int(*firstWord(mem)))
 	})
 	id := newSegment(t, 4)
 	mem := attach(t, id)
 	other.say(id)
 	other.hear()
-	*int32At(mem, 0) = 44
+	*firstWord(mem) = 44
 	other.cmd.Process.Signal(unix.SIGUSR1)
 	if got := other.hear(); got != 44 {
 		t.Errorf("after the signal it reads %d, want 44", got)
@@ -89,7 +89,7 @@ func TestStatement48EndAndError(t *testing.T) {
 		cmd.Stderr = &stderr
 		want(t, "start", cmd.Start(), nil)
 		for _, cnt := range c.counts {
-			*int32At(mem, 0) = cnt
+			*firstWord(mem) = cnt
 			want(t, "let the reader read", tryAdd(sem, 1, 1), nil)
 			if cnt != -1 {
 				waitForTurn(t, sem)

@@ -19,11 +19,11 @@ import (
 
 const patience = time.Minute // for another process, on a busy machine
 
-// want stops the test unless a call ended as it should.
-func want(t testing.TB, call string, got, want error) {
+// must stops the test if a call failed.
+func must(t testing.TB, call string, err error) {
 	t.Helper()
-	if got != want {
-		t.Fatalf("%s: %v, want %v", call, got, want)
+	if err != nil {
+		t.Fatalf("%s: %v", call, err)
 	}
 }
 
@@ -44,10 +44,10 @@ func newPeer(t *testing.T, body func(test conn)) (other conn) {
 	cmd.Env = append(os.Environ(), variable+"="+t.Name())
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
-	want(t, "pipe", err, nil)
+	must(t, "pipe", err)
 	stdout, err := cmd.StdoutPipe()
-	want(t, "pipe", err, nil)
-	want(t, "start", cmd.Start(), nil)
+	must(t, "pipe", err)
+	must(t, "start", cmd.Start())
 	t.Cleanup(func() { cancel(); stdin.Close(); cmd.Wait() })
 	return conn{t, bufio.NewReader(stdout), stdin}
 }

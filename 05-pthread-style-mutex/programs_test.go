@@ -19,7 +19,7 @@ func BenchmarkMutexProcesses(b *testing.B) {
 	const rounds = 5_000_000
 	program := build(b)
 	var all, one, two unix.CPUSet
-	want(b, "sched_getaffinity", unix.SchedGetaffinity(0, &all), nil)
+	must(b, "sched_getaffinity", unix.SchedGetaffinity(0, &all))
 	for cpu := 0; two.Count() < min(2, all.Count()); cpu++ {
 		if all.IsSet(cpu) {
 			if one.Count() == 0 {
@@ -41,7 +41,7 @@ func BenchmarkMutexProcesses(b *testing.B) {
 				runtime.LockOSThread() // for ever: no other goroutine runs here
 				// The program and its child inherit the CPUs of this thread.
 				err := unix.SchedSetaffinity(0, p.cpus)
-				want(b, "sched_setaffinity", err, nil)
+				must(b, "sched_setaffinity", err)
 				for b.Loop() {
 					var stderr bytes.Buffer
 					cmd := exec.CommandContext(b.Context(), program,

@@ -25,10 +25,10 @@ func TestStatement03StrangersMeetByFtok(t *testing.T) {
 	const path = "." // both processes have the same working directory
 	other := newPeer(t, func(test conn) {
 		key, err := ftok(path, test.hear())
-		want(t, "ftok", err, nil)
+		must(t, "ftok", err)
 		test.say(key)
 		id, err := unix.SysvShmGet(key, 0, 0)
-		want(t, "shmget", err, nil)
+		must(t, "shmget", err)
 		test.say(id)
 	})
 	projectID, key, id := 0, 0, 0
@@ -36,10 +36,10 @@ func TestStatement03StrangersMeetByFtok(t *testing.T) {
 	for err == unix.EEXIST && projectID < 255 { // find a key that is free
 		projectID++
 		key, err = ftok(path, projectID)
-		want(t, "ftok", err, nil)
+		must(t, "ftok", err)
 		id, err = unix.SysvShmGet(key, 1, unix.IPC_CREAT|unix.IPC_EXCL|0o600)
 	}
-	want(t, "shmget", err, nil)
+	must(t, "shmget", err)
 	t.Cleanup(func() { unix.SysvShmCtl(id, unix.IPC_RMID, nil) })
 	other.say(projectID)
 	if theirs := other.hear(); theirs != key {
@@ -67,7 +67,7 @@ func TestStatement42MutexInTheSegment(t *testing.T) {
 	cmd := exec.CommandContext(ctx, program, "-n", "1000", "-procs", "3",
 		"-key", strconv.Itoa(newKey(t)))
 	text, err := cmd.CombinedOutput()
-	want(t, cmd.String()+"\n"+string(text), err, nil)
+	must(t, cmd.String()+"\n"+string(text), err)
 	m := regexp.MustCompile(
 		`(?m)^Final counter = (\d+) \(expected (\d+)\)$`).FindSubmatch(text)
 	if m == nil || string(m[1]) != string(m[2]) || string(m[1]) != "3000" {

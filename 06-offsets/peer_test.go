@@ -84,8 +84,8 @@ func newPlace(t *testing.T, size int) []byte {
 	return mem
 }
 
-func int32At(mem []byte, offset int) *int32 {
-	return (*int32)(unsafe.Pointer(&mem[offset]))
+func firstWord(mem []byte) *int32 {
+	return (*int32)(unsafe.Pointer(&mem[0]))
 }
 
 func addressOf(mem []byte) uintptr { return uintptr(unsafe.Pointer(&mem[0])) }

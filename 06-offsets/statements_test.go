@@ -19,7 +19,7 @@ const shmRemap = 0o40000 // SHM_REMAP in <linux/shm.h>
 func TestStatement02PrivateForWhoKnowsTheID(t *testing.T) {
 	other := newPeer(t, func(test conn) {
 		test.say(0)
-		*int32At(attach(t, test.hear()), 0) = 42
+		*firstWord(attach(t, test.hear())) = 42
 		test.say(0)
 	})
 	other.hear() // it runs
@@ -27,7 +27,7 @@ func TestStatement02PrivateForWhoKnowsTheID(t *testing.T) {
 	mem := attach(t, id)
 	other.say(id)
 	other.hear()
-	if got := *int32At(mem, 0); got != 42 {
+	if got := *firstWord(mem); got != 42 {
 		t.Errorf("%d in the segment, want 42", got)
 	}
 }
@@ -65,13 +65,13 @@ func TestStatement12RoundsDown(t *testing.T) {
 // SHM_REMAP replaces the mapping at the address. Without it, shmat fails.
 func TestStatement15Remap(t *testing.T) {
 	id := newSegment(t, pageSize)
-	*int32At(attach(t, id), 0) = 15
+	*firstWord(attach(t, id)) = 15
 	place := newPlace(t, pageSize)
 	_, err := attachAt(id, addressOf(place), 0)
 	want(t, "shmat", err, unix.EINVAL)
 	_, err = attachAt(id, addressOf(place), shmRemap)
 	want(t, "shmat SHM_REMAP", err, nil)
-	if got := *int32At(place, 0); got != 15 {
+	if got := *firstWord(place); got != 15 {
 		t.Errorf("%d is there, want the segment's 15", got)
 	}
 }
@@ -82,12 +82,12 @@ func TestStatement19SamePagesOtherAddress(t *testing.T) {
 		id, here := test.hear(), uintptr(test.hear())
 		mem := attachElsewhere(t, id, here)
 		test.say(int(addressOf(mem)))
-		test.say(int(*int32At(mem, 0)))
+		test.say(int(*firstWord(mem)))
 		test.say(frame(mem))
 	})
 	id := newSegment(t, 4)
 	mem := attach(t, id)
-	*int32At(mem, 0) = 19
+	*firstWord(mem) = 19
 	other.say(id)
 	other.say(int(addressOf(mem)))
 	if at := other.hear(); at == int(addressOf(mem)) {
@@ -109,7 +109,7 @@ func TestStatement19SamePagesOtherAddress(t *testing.T) {
 // On Linux, others can even attach it, by its id.
 func TestStatement25MarkedIsUsable(t *testing.T) {
 	other := newPeer(t, func(test conn) {
-		*int32At(attach(t, test.hear()), 0) = 25
+		*firstWord(attach(t, test.hear())) = 25
 		test.say(0)
 	})
 	id := newSegment(t, 4)
@@ -118,7 +118,7 @@ func TestStatement25MarkedIsUsable(t *testing.T) {
 	want(t, "IPC_RMID", err, nil)
 	other.say(id)
 	other.hear()
-	if got := *int32At(mem, 0); got != 25 {
+	if got := *firstWord(mem); got != 25 {
 		t.Errorf("%d in the segment, want the other process's 25", got)
 	}
 }
