@@ -39,12 +39,11 @@ const (
 	outputKept      = 1 << 20  // bytes of what a program prints
 )
 
-// sandboxProcesses are the processes and threads of one submission. A runtime such as
+// sandboxProcesses are the processes and threads of one submission. If there are so
+// many, the sandbox ends. The kernel's limit is higher: the sandbox should end before
+// the program sees an error of fork, and goes another way. A runtime such as
 // Java's has more threads where there are more processors.
 var sandboxProcesses = 200 + 10*max(0, runtime.NumCPU()-4)
-
-// sandboxCrowded is the number of processes and threads at which a sandbox ends.
-var sandboxCrowded = sandboxProcesses * 9 / 10
 
 // A sandbox is what the programs of one script have in common.
 type sandbox struct {
@@ -128,7 +127,7 @@ func newSandbox(dir, submission string, building bool) (*sandbox, error) {
 	}
 	cmd := exec.Command(filepath.Join(built, "reap-all"))
 	if !building {
-		cmd.Args = append(cmd.Args, strconv.Itoa(sandboxCrowded))
+		cmd.Args = append(cmd.Args, strconv.Itoa(sandboxProcesses))
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
 	p, err := startCaptured(cmd)
@@ -141,7 +140,7 @@ func newSandbox(dir, submission string, building bool) (*sandbox, error) {
 func (b *sandbox) command(asked, ours string, argv ...string) (*exec.Cmd, *os.File, error) {
 	here := inSandbox{Dir: b.dir, Submission: b.submission, Ours: ours, UID: b.uid,
 		Namespaces: haveWorlds, Building: b.building, Asked: asked,
-		Argv: slices.Clone(argv), Processes: uint64(sandboxProcesses)}
+		Argv: slices.Clone(argv), Processes: uint64(2 * sandboxProcesses)}
 	if b.uid == 0 { // the grader's uid has other processes, too
 		here.Processes = uint64(tasksOf(os.Getuid()) + 4*sandboxProcesses)
 	}
@@ -322,7 +321,7 @@ func (b *sandbox) crowd() (n int) {
 			n += len(threads)
 		}
 	}
-	if n < sandboxCrowded {
+	if n < sandboxProcesses {
 		return 0
 	}
 	return n
