@@ -86,7 +86,7 @@ func TestGraderNoStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, script := range scripts {
-			script.limit, script.alone = min(script.limit, 5*time.Second), 20 // ours would wait for a minute
+			script.limit, script.alone = min(script.limit, 10*time.Second), 20 // ours would wait for a minute
 			t.Run(script.name, func(t *testing.T) {
 				t.Parallel()
 				v := make(chan verdict)
