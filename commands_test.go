@@ -64,6 +64,7 @@ type process struct {
 	started   time.Time     // when it was started, in a lab
 	pid       int           // its pid in its own PID namespace, in a lab
 	woke      int           // its wake-ups when the script asked first, plus 1
+	turn      *int          // its wake-ups and ticks when it began to wait for its turn, in lab 03
 	asked     int           // how often the script asked whether it idles
 	holder    *holder       // holds its calls, if it was started with -hold
 	children  []int         // pidfds of the children that it had at a signal, in a lab
