@@ -258,13 +258,17 @@ func (s *session) command(ts *testscript.TestScript, args []string) (*exec.Cmd, 
 }
 
 // openInput opens a file for a program to read. Without a name it makes a pipe,
-// and returns the other end, too. Both are closed at the script's end.
+// and returns the other end, too. Both are closed at the script's end. The name
+// "unreadable" stands for an input whose read fails.
 func (s *session) openInput(ts *testscript.TestScript, file string) (stdin, keyboard *os.File) {
 	var err error
-	if file == "" {
+	switch file {
+	case "":
 		stdin, keyboard, err = os.Pipe()
 		s.open = append(s.open, keyboard)
-	} else {
+	case "unreadable": // with a directory, Python ends before the program begins
+		stdin, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	default:
 		stdin, err = os.Open(ts.MkAbs(file))
 	}
 	ts.Check(err)
