@@ -70,6 +70,7 @@ type labState struct {
 	started   time.Time   // when it was started
 	pid       int         // its pid in its own PID namespace
 	woke      int         // its wake-ups when the script asked first, plus 1
+	turn      *int        // its wake-ups and ticks when it began to wait for its turn, in lab 03
 	asked     int         // how often the script asked whether it idles
 	holder    *holder     // holds its calls, if it was started with -hold
 	children  []int       // pidfds of the children that it had at a signal
@@ -320,13 +321,17 @@ func option(args *[]string, name string) (value string, given bool) {
 }
 
 // openInput opens a file for a program to read. Without a name it makes a pipe,
-// and returns the other end, too. Both are closed at the script's end.
+// and returns the other end, too. Both are closed at the script's end. The name
+// "unreadable" stands for an input whose read fails.
 func (s *session) openInput(ts *testscript.TestScript, file string) (stdin, keyboard *os.File) {
 	var err error
-	if file == "" {
+	switch file {
+	case "":
 		stdin, keyboard, err = os.Pipe()
 		s.open = append(s.open, keyboard)
-	} else {
+	case "unreadable": // with a directory, Python ends before the program begins
+		stdin, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	default:
 		stdin, err = os.Open(ts.MkAbs(file))
 	}
 	ts.Check(err)

@@ -33,6 +33,7 @@ var conditions = map[string]looker{
 	"creator KEY NAME":                ofSegment(lookCreator),
 	"user KEY NAME":                   ofSegment(lookUser),
 	"maps NAME KEY":                   lookMaps,
+	"otherkey KEY":                    lookOtherKey,
 	"int32 KEY OFFSET OP N":           lookNumber(4),
 	"int64 KEY OFFSET OP N":           lookNumber(8),
 	"letters KEY OFFSET COUNT LETTER": lookLetters,
@@ -297,6 +298,28 @@ func lookMaps(s *session, args []string) (bool, string, error) {
 		}
 	}
 	return false, fmt.Sprintf("%s has not attached segment %s", args[0], args[1]), nil
+}
+
+// lookOtherKey tells whether a program of the student has made a segment with
+// another key, and none with this one.
+func lookOtherKey(s *session, args []string) (bool, string, error) {
+	key, err := strconv.ParseUint(args[0], 0, 32)
+	other := uint32(0)
+	for _, g := range segmentsNow() {
+		for name, p := range s.programs() {
+			switch {
+			case !p.judged || g.key == 0 || !s.belongs(int(g.desc.Cpid), name):
+			case g.key == uint32(key):
+				return false, "there is a segment with key " + args[0], err
+			default:
+				other = g.key
+			}
+		}
+	}
+	if other == 0 {
+		return false, "there is no segment with another key", err
+	}
+	return true, fmt.Sprintf("there is a segment with key %#x", other), err
 }
 
 // An area is a part of the memory of a process. See proc_pid_maps(5).

@@ -15,10 +15,12 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,13 +31,14 @@ func init() {
 	moreCommands["input"] = labCommand{"input FILE COUNT:BYTES...", 1, plain((*session).input)}
 
 	maps.Copy(conditions, map[string]looker{
-		"key KEY OP N":         lookProperty("key", "%#x", func(g segmentState) int64 { return int64(g.key) }),
-		"semmode KEY OP OCTAL": lookSemaphoreMode,
-		"woke NAME OP N":       ofProgram(lookWoke),
-		"unread NAME OP N":     lookUnread,
-		"received NAME FILE":   lookReceived,
-		"stopped NAME":         lookStopped,
-		"lines NAME OP N":      ofProgram(lookLines),
+		"key KEY OP N":          lookProperty("key", "%#x", func(g segmentState) int64 { return int64(g.key) }),
+		"semmode KEY OP OCTAL":  lookSemaphoreMode,
+		"woke NAME OP N":        ofProgram(lookWoke),
+		"waits NAME KEY NUMBER": ofProgram(lookWaits),
+		"unread NAME OP N":      lookUnread,
+		"received NAME FILE":    lookReceived,
+		"stopped NAME":          lookStopped,
+		"lines NAME OP N":       ofProgram(lookLines),
 	})
 
 	moreSteps["open"] = (*player).open
@@ -115,6 +118,42 @@ func lookWoke(s *session, p *process, args []string) (bool, string, error) {
 	n := now + 1 - p.woke
 	is, err := compare(int64(n), args[1], args[2])
 	return is, fmt.Sprintf("%s has gone to sleep and woken up %d times since", args[0], n), err
+}
+
+// lookWaits tells whether a program waits for its turn: it sleeps in semop, or it
+// looks again and again. That is wrong, but only the scripts sleeps and end are
+// about it. A program looks if it was the last to use the semaphore, which is 0,
+// and since then wakes up and uses the processor. One that is still on its way to
+// semop does not do so for long.
+func lookWaits(s *session, p *process, args []string) (bool, string, error) {
+	if p.within(0) {
+		return false, args[0] + " " + ending(p.status()), nil
+	}
+	sleeps, state, err := s.look([]string{"waiters", args[1], args[2], ">", "0"})
+	taken, _, _ := s.look([]string{"last", args[1], args[2], args[0]})
+	empty, _, _ := s.look([]string{"value", args[1], args[2], "=", "0"})
+	if err != nil || sleeps || !taken || !empty {
+		p.turn = nil
+		return sleeps, state, err
+	}
+	now := 0
+	for _, pid := range tree(p.cmd.Process.Pid) {
+		now += switches(pid)
+		if fields := statFields(fmt.Sprintf("/proc/%d/stat", pid)); len(fields) > 12 {
+			for _, ticks := range fields[11:13] { // utime and stime, in units of 10 ms
+				n, _ := strconv.Atoi(ticks)
+				now += n
+			}
+		}
+	}
+	if p.turn == nil {
+		p.turn = &now
+	}
+	if looks := now-*p.turn >= 20; looks {
+		p.turn = nil // of another wait
+		return true, args[0] + " looks again and again", nil
+	}
+	return false, state, nil
 }
 
 // lookUnread counts the bytes in the pipe that is a program's standard input.
@@ -363,4 +402,27 @@ func (giving03) at(c call) []string {
 
 func (giving03) missing(name, _ string) string {
 	return name + " has not called semop for a V(1)"
+}
+
+// TestPolling checks that programs that look again and again lose points in the
+// scripts that are about it, and in no others.
+func TestPolling(t *testing.T) {
+	needWorlds(t)
+	t.Parallel()
+	a, err := txtar.ParseFile("testdata/03-producer-consumer/lab/wrong/looks-again.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := labs[1]
+	b := broken{what: "looks again and again", file: "03-producer-consumer/transfer/sem.go",
+		old: strings.TrimSuffix(string(a.Files[0].Data), "\n"), new: strings.TrimSuffix(string(a.Files[1].Data), "\n")}
+	sub := &submission{lab: l, changed: b.build(t, l.lesson)}
+	for _, name := range strings.Fields("leftovers reader-killed reader-signals removed stopped writer-killed writer-signals") {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if v := sub.judge(findScript(t, l, name)); v.status != "passed" {
+				t.Errorf("%s%s", v.feedback(), v.printed)
+			}
+		})
+	}
 }
