@@ -131,7 +131,11 @@ func (p *process) within(patience time.Duration) bool {
 func (p *process) kill() bool { return p.killIn(untilTime) }
 
 func (p *process) killIn(patience time.Duration) bool {
-	p.cmd.Process.Kill()
+	if !p.within(0) {
+		for _, pid := range tree(p.cmd.Process.Pid) { // a program that it traces goes on
+			unix.Kill(pid, unix.SIGKILL)
+		}
+	}
 	return p.within(patience)
 }
 

@@ -587,6 +587,7 @@ func lookPrinted(s *session, p *process, args []string) (bool, string, error) {
 }
 
 func lookStatus(s *session, p *process, args []string) (bool, string, error) {
+	p.settle()
 	got := p.status()
 	is := got != "running" && isStatus(got, args[1]) ||
 		slices.Contains(strings.Split(args[1], "|"), got)

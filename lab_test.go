@@ -522,8 +522,8 @@ func (s *session) findOffence() {
 		return
 	}
 	for name, p := range s.programs() {
-		if isPeer(name) && !p.within(0) && (!runs(p.cmd.Process.Pid) || willEnd(p.cmd.Process.Pid)) {
-			p.within(untilTime) // so that its status is known
+		if isPeer(name) {
+			p.settle()
 		}
 		if run.crowded() { // so all processes were killed
 			return
@@ -532,6 +532,13 @@ func (s *session) findOffence() {
 			run.offence = offence{s.inWords(name + " " + ending(p.status())),
 				"the program kills processes that it has not started, as with kill(-1, SIGKILL)"}
 		}
+	}
+}
+
+// settle waits for a process that is about to end, so that its status is known.
+func (p *process) settle() {
+	if pid := p.cmd.Process.Pid; !p.within(0) && (!runs(pid) || willEnd(pid)) {
+		p.within(untilTime)
 	}
 }
 
