@@ -159,15 +159,18 @@ func TestWrong(t *testing.T) {
 					sub.absent = absent(sub.dir, l, "")
 				}
 				for _, script := range strings.Fields(fields["script"]) {
-					v := sub.judge(findScript(t, l, script))
-					switch {
-					case v.status == "skipped":
-						t.Skip(v.seen)
-					case v.status != "failed" || v.points != 0:
-						t.Errorf("not noticed: %s\n%s%s", fields["bug"], v.feedback(), v.printed)
-					case !regexp.MustCompile(fields["likely"]).MatchString(v.likely):
-						t.Errorf("the cause is not %q\n%s%s", fields["likely"], v.feedback(), v.printed)
-					}
+					t.Run(script, func(t *testing.T) {
+						t.Parallel()
+						v := sub.judge(findScript(t, l, script))
+						switch {
+						case v.status == "skipped":
+							t.Skip(v.seen)
+						case v.status != "failed" || v.points != 0:
+							t.Errorf("not noticed: %s\n%s%s", fields["bug"], v.feedback(), v.printed)
+						case !regexp.MustCompile(fields["likely"]).MatchString(v.likely):
+							t.Errorf("the cause is not %q\n%s%s", fields["likely"], v.feedback(), v.printed)
+						}
+					})
 				}
 			})
 		}

@@ -395,6 +395,9 @@ func (s *session) endLab(t testscript.T) {
 		causes := append(run.causes, commonCauses(run.sub.lab, run.values)...)
 		slices.SortStableFunc(causes, func(a, b cause) int { return cmp.Compare(a.rank(), b.rank()) })
 		early := s.failedEarly()
+		for _, p := range s.programs() { // a cause may be that nothing was printed
+			p.captured[0].catchUp()
+		}
 		for _, c := range causes {
 			if early != "" && !c.explains(s.named(early)) || !s.holds(c) {
 				continue
