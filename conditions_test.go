@@ -169,13 +169,20 @@ func objectsNow() (now map[object]bool) {
 	return now
 }
 
-// segmentsNow are all segments of the world.
+// segmentsNow are all segments of the world. Without worlds other programs make
+// segments, too, such as the tests of a lesson: these are left out.
 func segmentsNow() (all []segmentState) {
+	var ours []int // all processes that this one has started
+	if !haveWorlds {
+		ours = tree(os.Getpid())
+	}
 	for id, e := range tables[0].entries() {
-		if !foreign[object{table: 0, id: id}] {
-			ds := *(*unix.SysvShmDesc)(unsafe.Pointer(e))
-			all = append(all, segmentState{id, e.key(), ds})
+		ds := *(*unix.SysvShmDesc)(unsafe.Pointer(e))
+		creator := int(ds.Cpid)
+		if foreign[object{table: 0, id: id}] || !haveWorlds && runs(creator) && !slices.Contains(ours, creator) {
+			continue
 		}
+		all = append(all, segmentState{id, e.key(), ds})
 	}
 	return all
 }

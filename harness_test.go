@@ -86,7 +86,7 @@ func TestHarness(t *testing.T) {
 		"segment":      {"segment make $KEY 8\nuntil segment $KEY exists\nsegment attach $KEY\nuntil segment $KEY attached 1\nsegment detach $KEY\nsegment remove $KEY\nuntil segment $KEY gone\nnothing-left\n", ""},
 		"semaphores":   {"semaphores make $KEY 1 0\nuntil semaphores $KEY exists\nsemaphores add $KEY 1 1\nsemaphores remove $KEY\nuntil semaphores $KEY gone\nnothing-left\n", ""},
 		"file":         {"until file f exists\nrm f\nuntil file f gone\n-- f --\n", ""},
-		"options":      {"start a -uid=" + strconv.Itoa(os.Getuid()) + " -stdin=f cat\nfinish a 0\nstdout text\n-- f --\ntext\n", ""},
+		"options":      {"[!setuid] skip\nstart a -uid=" + strconv.Itoa(os.Getuid()) + " -stdin=f cat\nfinish a 0\nstdout text\n-- f --\ntext\n", ""},
 		"left":         {"segment make $KEY 8\n", "left behind: segment \\d+, key 0x8"},
 		"nothing-left": {"segment make $KEY 8\nnothing-left\n", "FAIL: .*: left behind: segment \\d+, key 0x8"},
 		"left-name":    {"exec touch /dev/shm/x-$NAME\n", "left behind: /dev/shm/x-shm-by-example-"},
