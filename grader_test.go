@@ -138,10 +138,7 @@ func TestWrong(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				fields := map[string]string{}
-				for _, m := range wrongHeader.FindAllStringSubmatch(string(a.Comment), -1) {
-					fields[m[1]] = m[2]
-				}
+				fields := wrongFields(a)
 				if fields["bug"] == "" || fields["script"] == "" || fields["likely"] == "" {
 					t.Fatalf("%s: want bug, script and likely", file)
 				}
@@ -150,10 +147,7 @@ func TestWrong(t *testing.T) {
 				}
 				sub := &submission{lab: l}
 				if a.Files[0].Name == "old" {
-					b := broken{what: fields["bug"], file: fields["file"], program: fields["program"],
-						old: strings.TrimSuffix(string(a.Files[0].Data), "\n"),
-						new: strings.TrimSuffix(string(a.Files[1].Data), "\n")}
-					sub.changed = b.build(t, l.lesson)
+					sub.changed = buildWrong(t, l, a, fields)
 				} else {
 					sub.dir = unpack(t, a)
 					sub.absent = absent(sub.dir, l, "")
@@ -175,6 +169,23 @@ func TestWrong(t *testing.T) {
 			})
 		}
 	}
+}
+
+// wrongFields are the lines at the beginning of an archive of lab/wrong.
+func wrongFields(a *txtar.Archive) map[string]string {
+	fields := map[string]string{}
+	for _, m := range wrongHeader.FindAllStringSubmatch(string(a.Comment), -1) {
+		fields[m[1]] = m[2]
+	}
+	return fields
+}
+
+// buildWrong builds programs of ours with the change of an archive.
+func buildWrong(t *testing.T, l *lab, a *txtar.Archive, fields map[string]string) (dir string) {
+	b := broken{what: fields["bug"], file: fields["file"], program: fields["program"],
+		old: strings.TrimSuffix(string(a.Files[0].Data), "\n"),
+		new: strings.TrimSuffix(string(a.Files[1].Data), "\n")}
+	return b.build(t, l.lesson)
 }
 
 // unpack makes a submission from an archive, and builds it.

@@ -442,7 +442,7 @@ func (s *session) endLab(t testscript.T) {
 // trace: it has printed nothing on standard output, and no segment or set knows it.
 // What a script was about to check is then hardly the cause.
 func (s *session) failedEarly() string {
-	all := maps.Collect(s.programs())
+	all := s.all()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		p := all[name]
 		if p.judged && !p.signalled && !p.expected && isStatus(p.status(), "fail") && p.status() != "running" &&
@@ -794,18 +794,12 @@ func (s *session) startInLab(ts *testscript.TestScript, args []string) {
 	delete(run.finished, name)
 	args = args[1:]
 	var h *holder
-	if points, is := strings.CutPrefix(args[0], "-hold="); is {
+	if points, given := option(&args, "-hold="); given {
 		var err error
 		h, err = newHolder(run.sub.lab, points)
 		ts.Check(err)
-		args = args[1:]
 	}
-	file, input := strings.CutPrefix(args[0], "-stdin=")
-	if input {
-		args = args[1:]
-	} else {
-		file = ""
-	}
+	file, input := option(&args, "-stdin=")
 	var stdin, keyboard *os.File
 	if input || args[0] == "peer" {
 		stdin, keyboard = s.openInput(ts, file)

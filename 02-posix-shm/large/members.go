@@ -3,10 +3,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -44,15 +44,10 @@ func lock(fd int) error {
 // pause waits for a short random time if err is EAGAIN. It returns err, or the
 // signal that has ended ctx.
 func pause(ctx context.Context, err error) error {
-	if err != unix.EAGAIN {
-		return err
+	if err == unix.EAGAIN {
+		err = cmp.Or(object.Pause(ctx), err)
 	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(rand.N(20 * time.Millisecond)):
-		return err
-	}
+	return err
 }
 
 // isFirst tells whether no other process has the object. If the count is above

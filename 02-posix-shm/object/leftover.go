@@ -40,7 +40,7 @@ func RemoveLeftover(ctx context.Context, name string, size int64) error {
 			return fmt.Errorf("shm_open %s: %v: in use\nwait until it ends, "+
 				"or choose another name with -name", name, unix.EEXIST)
 		}
-		if err := pause(ctx); err != nil {
+		if err := Pause(ctx); err != nil {
 			return err
 		}
 	}
@@ -93,7 +93,7 @@ func Wait(ctx context.Context, name string, size int64) error {
 				said = true
 			}
 		}
-		if err := pause(ctx); err != nil {
+		if err := Pause(ctx); err != nil {
 			return err
 		}
 	}
@@ -123,9 +123,9 @@ func inUse(name, path string, size int64) (bool, error) {
 	return false, err // without an error it is a leftover: no process has it
 }
 
-// pause waits for a short random time, so that two processes do not always look
+// Pause waits for a short random time, so that two processes do not always look
 // at the same moment.
-func pause(ctx context.Context) error {
+func Pause(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
