@@ -594,6 +594,10 @@ func (t *trial) endsWell() error {
 	if err := t.outlives(victim, other); err != nil {
 		return err
 	}
+	if t.at.outcome.int && other == nil && t.check(victim) == nil {
+		// It has done all its work. When main returns, it no longer catches signals.
+		statuses = append(statuses, "INT")
+	}
 	if err := victim.is(statuses...); err != nil {
 		return err
 	}
